@@ -56,8 +56,6 @@ type Phantom struct {
 	Issuer   string
 	Audience string
 	Lifetime time.Duration
-	// Margin is the remaining life under which a minted token is not used again.
-	Margin time.Duration
 	// SubjectClaim is the member of the answer that becomes sub; empty means sub, or the
 	// client id for a token without a user.
 	SubjectClaim string

@@ -141,3 +141,10 @@ func CheckTransport(s string, insecureHosts []string) error {
 	}
 	return fmt.Errorf("expected https, got http to %q, which is not a loopback host; use https, or name %q in insecure_http_hosts if that network is trusted", u.Host, u.Hostname())
 }
+
+// SameOrigin reports whether origin, an Origin header value (RFC 6454 §7), is the origin
+// of this resource.
+func (r Resource) SameOrigin(origin string) bool {
+	o, err := ParseResource(origin)
+	return err == nil && r.raw != "" && o.path == "" && o.query == "" && o.scheme == r.scheme && o.host == r.host
+}

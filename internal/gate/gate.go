@@ -1,0 +1,86 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"phantomtoken/internal/oauth"
+)
+
+// Gate decides for one configuration. It is safe for concurrent use.
+type Gate struct {
+	cfg     Config
+	now     func() time.Time
+	log     *slog.Logger
+	profile [32]byte // of the phantom tokens this configuration mints
+
+	fixed *resource // of a configured resource
+
+	routeOnce sync.Once
+	derived   []resource // of a resource derived from the route, one per host
+}
+
+// New checks cfg for what would make every decision wrong and returns its gate. What an
+// operator may have mistyped is refused earlier, with the name of the setting.
+func New(cfg Config) (*Gate, error) {
+	switch {
+	case cfg.Introspector == nil:
+		return nil, errors.New("gate: expected an introspector, got none")
+	case cfg.Cache == nil:
+		return nil, errors.New("gate: expected a cache, got none")
+	case cfg.Phantom.Ring != nil && (cfg.Phantom.Issuer == "" || cfg.Phantom.Audience == "" || cfg.Phantom.Lifetime <= 0):
+		return nil, errors.New("gate: expected issuer, audience and lifetime of the phantom token, got none")
+	}
+	g := &Gate{cfg: cfg, now: cfg.Now, log: cfg.Logger, profile: profile(cfg.Phantom)}
+	if g.now == nil {
+		g.now = time.Now
+	}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
+	if !cfg.Resource.IsZero() {
+		g.fixed = newResource(cfg.Resource, cfg.Metadata)
+	}
+	return g, nil
+}
+
+// Decide answers req or lets it through. It never blocks longer than the configured
+// timeout and never returns a Decision without Answer or Forward.
+func (g *Gate) Decide(ctx context.Context, req Request, gw Gateway) Decision {
+	if g.cfg.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, g.cfg.Timeout)
+		defer cancel()
+	}
+	res := g.resource(gw)
+
+	if answer := g.public(&req, gw, res); answer != nil {
+		return Decision{Answer: answer}
+	}
+	if refusal := g.checkOrigin(&req, res); refusal != nil {
+		return g.refuse(&req, res, refusal)
+	}
+	token, refusal := credential(&req, g.cfg.Token.MaxLength)
+	if refusal != nil {
+		return g.refuse(&req, res, refusal)
+	}
+	entry, refusal := g.token(ctx, token, gw)
+	if refusal != nil {
+		return g.refuse(&req, res, refusal.of(token))
+	}
+	if refusal := authorize(entry.Introspection, &g.cfg, res, g.now()); refusal != nil {
+		return g.refuse(&req, res, refusal.of(token))
+	}
+	phantom, refusal := g.phantom(entry)
+	if refusal != nil {
+		return g.refuse(&req, res, refusal.of(token))
+	}
+	return Decision{Forward: &Forward{
+		Authorization: oauth.SchemeBearer + " " + phantom,
+		Clear:         identityHeaders(req.Headers, g.cfg.ClearHeaders),
+		Response:      g.crossOrigin(req.first("origin"), res, true),
+	}}
+}

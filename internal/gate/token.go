@@ -1,0 +1,119 @@
+package gate
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"phantomtoken/internal/oauth"
+	"phantomtoken/internal/tokencache"
+)
+
+// withoutExpiry bounds the life of a cached answer that has no exp.
+const withoutExpiry = 60 * time.Second
+
+// foreignTypes are kinds of JWT that are never access tokens (RFC 8725 §3.11, RFC 9701
+// §8): refused before anybody is asked.
+var foreignTypes = map[string]bool{
+	"token-introspection+jwt": true,
+	"dpop+jwt":                true,
+	"oauth-id-jag+jwt":        true,
+	"txntoken+jwt":            true,
+	"statuslist+jwt":          true,
+	"secevent+jwt":            true,
+	"logout+jwt":              true,
+}
+
+// token is what the provider says of an access token: from the cache, or asked once for
+// all who wait for the same answer. Claims are cached, never verdicts.
+func (g *Gate) token(ctx context.Context, token string, gw Gateway) (*tokencache.Entry, *refusal) {
+	if foreignTypes[headerType(token)] {
+		return nil, invalidToken("a JWT of a kind that is no access token")
+	}
+	key := tokencache.NewKey(token, g.cfg.IntrospectionID)
+	if g.cfg.CacheTTL > 0 {
+		if entry, ok := g.cfg.Cache.Get(key); ok {
+			return entry, nil
+		}
+	}
+
+	source := ""
+	if g.cfg.Failures != nil {
+		// Without an address all share one budget, rather than none having a limit.
+		source, _ = gw.ClientAddress()
+		if !g.cfg.Failures.Allow(source) {
+			return nil, &refusal{
+				err: &oauth.Error{
+					Code: oauth.ErrorTooManyRequests, Status: http.StatusTooManyRequests, RetryAfter: 10 * time.Second,
+					Description: "Too many invalid access tokens came from this address",
+				},
+				cause: "too many inactive tokens from one address (introspection.failures_per_minute)",
+			}
+		}
+	}
+
+	fetch := func(ctx context.Context) (*tokencache.Entry, error) {
+		result, err := g.cfg.Introspector.Introspect(ctx, token)
+		if err != nil {
+			return nil, err
+		}
+		return &tokencache.Entry{
+			Introspection: result.Introspection,
+			JWT:           result.JWT,
+			Expiry:        g.expiry(result.Introspection),
+		}, nil
+	}
+	var entry *tokencache.Entry
+	var err error
+	if g.cfg.CacheTTL > 0 {
+		entry, _, err = g.cfg.Cache.Do(ctx, key, g.cfg.Timeout, fetch)
+	} else {
+		entry, err = fetch(ctx)
+	}
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	if g.cfg.Failures != nil && !entry.Introspection.Active {
+		g.cfg.Failures.Fail(source)
+	}
+	return entry, nil
+}
+
+// expiry is when an answer has to be asked for again: never after the token's own exp
+// (RFC 7662 §4), soon when the token was refused.
+func (g *Gate) expiry(in *oauth.Introspection) time.Time {
+	now := g.now()
+	switch {
+	case !in.Active, !in.Expiry.IsZero() && !in.Expiry.After(now):
+		return now.Add(g.cfg.NegativeTTL)
+	case in.Expiry.IsZero():
+		return now.Add(min(g.cfg.CacheTTL, withoutExpiry))
+	case in.Expiry.Before(now.Add(g.cfg.CacheTTL)):
+		return in.Expiry
+	default:
+		return now.Add(g.cfg.CacheTTL)
+	}
+}
+
+// headerType is the typ of a token that looks like a JWT, in lower case and without
+// "application/"; "" for every other token. Nothing of it is trusted: it can only refuse.
+func headerType(token string) string {
+	head, _, ok := strings.Cut(token, ".")
+	if !ok || len(head) > 2048 {
+		return ""
+	}
+	data, err := base64.RawURLEncoding.DecodeString(head)
+	if err != nil {
+		return ""
+	}
+	var header struct {
+		Type string `json:"typ"`
+	}
+	if json.Unmarshal(data, &header) != nil {
+		return ""
+	}
+	return strings.TrimPrefix(strings.ToLower(header.Type), "application/")
+}

@@ -1,0 +1,150 @@
+package introspection
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// ErrUnavailable is what every error of [Client.Introspect] is: nothing is known about
+// the token.
+var ErrUnavailable = errors.New("introspection unavailable")
+
+// Kind is why nothing is known. The values are fit for a metric label.
+type Kind string
+
+// Kinds of failure.
+const (
+	KindTimeout     Kind = "timeout"     // no complete answer within the time allowed
+	KindConnection  Kind = "connection"  // refused, reset, closed, name not found
+	KindTLS         Kind = "tls"         // handshake failed, certificate not accepted
+	KindStatus      Kind = "status"      // a status that is no answer, for example 500
+	KindCredentials Kind = "credentials" // 400, 401, 403: our own credentials or request are refused
+	KindRedirect    Kind = "redirect"    // 3xx; never followed (RFC 9700 §4.12)
+	KindMalformed   Kind = "malformed"   // not HTTP, not JSON, not an introspection response
+	KindTooLarge    Kind = "too_large"   // body above the bound
+	KindMediaType   Kind = "media_type"  // a Content-Type or Content-Encoding that was not asked for
+	KindUnverified  Kind = "unverified"  // the JWT of the answer did not verify
+	KindKeys        Kind = "keys"        // the keys to verify it with cannot be had
+	KindOverloaded  Kind = "overloaded"  // no slot became free in time
+	KindCircuit     Kind = "circuit"     // not asked: the endpoint failed several times just now
+	KindCanceled    Kind = "canceled"    // the caller went away
+)
+
+// Error is the only error type of [Client.Introspect]. It is ErrUnavailable for
+// errors.Is. Its text is for the operator: it names the setting to look at and never
+// holds the token, the secret or a part of the answer.
+type Error struct {
+	Kind   Kind
+	Status int // HTTP status when there was one, else 0
+
+	text string
+	err  error // may be nil
+}
+
+// Error is the text for the operator's log. It is not for clients.
+func (e *Error) Error() string {
+	if e.err == nil {
+		return "introspecting token: " + e.text
+	}
+	return "introspecting token: " + e.text + ": " + e.err.Error()
+}
+
+// Is reports whether target is ErrUnavailable.
+func (e *Error) Is(target error) bool { return target == ErrUnavailable }
+
+// Unwrap is the cause where its text is safe to show, else nil.
+func (e *Error) Unwrap() error { return e.err }
+
+func failure(kind Kind, format string, args ...any) *Error {
+	return &Error{Kind: kind, text: fmt.Sprintf(format, args...)}
+}
+
+// callError turns what the transport or a read of the body reported into an Error. The
+// text of such errors is not used, because some quote the bytes they did not understand:
+// only errors of known types speak.
+func (c *Client) callError(callerCtx, callCtx context.Context, err error) *Error {
+	switch {
+	case errors.Is(callerCtx.Err(), context.Canceled):
+		return &Error{Kind: KindCanceled, text: "the caller went away", err: context.Canceled}
+	case callCtx.Err() != nil, errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
+		return failure(KindTimeout, "no complete answer from %s within %v; check introspection_endpoint and introspection.timeout_seconds", c.host, c.timeout)
+	}
+	if text, ok := describeTLS(err); ok {
+		return failure(KindTLS, "handshake with %s: %s", c.host, text)
+	}
+	if text, ok := describeConnection(err); ok {
+		return failure(KindConnection, "connection to %s: %s; check introspection_endpoint", c.host, text)
+	}
+	return failure(KindMalformed, "%s does not answer in HTTP/1.1; check introspection_endpoint", c.host)
+}
+
+func isTimeout(err error) bool {
+	var netErr net.Error
+	return errors.As(err, &netErr) && netErr.Timeout()
+}
+
+const trustHint = "; name its authority in introspection.ca_file or introspection.ca_certificates"
+
+func describeTLS(err error) (string, bool) {
+	var (
+		unknown  x509.UnknownAuthorityError
+		host     x509.HostnameError
+		invalid  x509.CertificateInvalidError
+		record   tls.RecordHeaderError
+		verify   *tls.CertificateVerificationError
+		alert    tls.AlertError
+		roots    x509.SystemRootsError
+		ourAlert *net.OpError
+	)
+	switch {
+	case errors.As(err, &unknown):
+		return "the certificate comes from an unknown authority" + trustHint, true
+	case errors.As(err, &roots):
+		return "the authorities of the system cannot be loaded" + trustHint, true
+	case errors.As(err, &host):
+		return "the certificate is for another host; check introspection_endpoint", true
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "the certificate has expired or is not valid yet; renew it, or check the clock", true
+	case errors.As(err, &invalid), errors.As(err, &verify):
+		return "the certificate is not acceptable" + trustHint, true
+	case errors.As(err, &record):
+		return "the endpoint does not speak TLS; check introspection_endpoint", true
+	case errors.As(err, &alert):
+		return alert.Error(), true
+	// An alert that came from the server is wrapped in an operation of this name.
+	case errors.As(err, &ourAlert) && (ourAlert.Op == "remote error" || ourAlert.Op == "local error"):
+		return "refused with a TLS alert", true
+	case strings.HasPrefix(err.Error(), "tls: "):
+		return "no agreement on TLS 1.2 or later", true
+	}
+	return "", false
+}
+
+func describeConnection(err error) (string, bool) {
+	var (
+		dns   *net.DNSError
+		errno syscall.Errno
+		op    *net.OpError
+	)
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return "the name of the host is not known", true
+	case errors.As(err, &dns):
+		return "the name of the host cannot be looked up", true
+	case errors.As(err, &errno):
+		return errno.Error(), true // a fixed text of the operating system
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "closed before the answer was complete", true
+	case errors.As(err, &op):
+		return op.Op + " failed", true
+	}
+	return "", false
+}

@@ -1,0 +1,106 @@
+package keyring
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"phantomtoken/internal/oauth"
+)
+
+// JWKSPath is where the JWK Set of an issuer is served, below the issuer's own path.
+const JWKSPath = "/jwks.json"
+
+// Issuer is what an issuer of tokens tells the world: its metadata (RFC 8414 §3, OpenID
+// Connect Discovery §4) and its public keys, so that any OpenID Connect library can
+// verify what it signs. The documents are made once; an Issuer is immutable and safe for
+// concurrent use.
+type Issuer struct {
+	url       string
+	documents map[string][]byte // by request path
+}
+
+// NewIssuer makes the documents of metadata.Issuer, an absolute http or https URL
+// without query and fragment; whether http is acceptable is the caller's policy. The
+// keys of all rings are published, those of the first ring first.
+//
+// Empty fields of metadata are filled: JWKSURI with the issuer and JWKSPath, the signing
+// algorithms with those of the rings, and the two members that OpenID Connect Discovery
+// §3 requires of everybody, with what is true of an issuer without an authorization
+// endpoint.
+func NewIssuer(metadata oauth.IssuerMetadata, rings ...*Ring) (*Issuer, error) {
+	u, err := url.Parse(metadata.Issuer)
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "" || u.User != nil || strings.ContainsAny(metadata.Issuer, "?#") {
+		return nil, fmt.Errorf("making issuer documents: expected issuer to be an absolute http or https URL without user, query and fragment, got %q", clip(metadata.Issuer))
+	}
+	var public []PublicKey
+	var algs []string
+	for _, r := range rings {
+		if r == nil {
+			return nil, errors.New("making issuer documents: expected key rings, got nil")
+		}
+		for _, k := range r.keys {
+			if !slices.ContainsFunc(public, func(have PublicKey) bool { return have.ID == k.ID() }) {
+				public = append(public, k.public)
+			}
+		}
+		for _, alg := range r.Algorithms() {
+			if !slices.Contains(algs, alg) {
+				algs = append(algs, alg)
+			}
+		}
+	}
+	if len(public) == 0 {
+		return nil, errors.New("making issuer documents: expected at least one key ring, got none")
+	}
+	jwks, err := marshalJWKS(public)
+	if err != nil {
+		return nil, fmt.Errorf("making issuer documents: %w", err)
+	}
+
+	if metadata.JWKSURI == "" {
+		metadata.JWKSURI = strings.TrimSuffix(metadata.Issuer, "/") + JWKSPath
+	}
+	if len(metadata.IDTokenAlgorithms) == 0 {
+		metadata.IDTokenAlgorithms = algs
+	}
+	if len(metadata.ResponseTypesSupported) == 0 {
+		metadata.ResponseTypesSupported = []string{"none"}
+	}
+	if len(metadata.SubjectTypesSupported) == 0 {
+		metadata.SubjectTypesSupported = []string{"public"}
+	}
+	document, err := json.Marshal(metadata)
+	if err != nil {
+		return nil, fmt.Errorf("making issuer documents: %w", err)
+	}
+
+	// RFC 8414 §3.1 puts the well-known part between host and path, OpenID Connect
+	// Discovery §4.1 behind the path. Libraries mix the two, so both are served for both.
+	path := strings.TrimSuffix(u.EscapedPath(), "/")
+	return &Issuer{
+		url: metadata.Issuer,
+		documents: map[string][]byte{
+			oauth.WellKnownAuthorizationServer + path: document,
+			oauth.WellKnownOpenIDConfiguration + path: document,
+			path + oauth.WellKnownAuthorizationServer: document,
+			path + oauth.WellKnownOpenIDConfiguration: document,
+			path + JWKSPath: jwks,
+		},
+	}, nil
+}
+
+// URL is the issuer identifier, byte for byte as in the metadata.
+func (i *Issuer) URL() string { return i.url }
+
+// Document returns the JSON document that is served at path, the path of a request
+// without its query, and reports whether there is one. JWK Sets are the documents whose
+// path ends in JWKSPath.
+func (i *Issuer) Document(path string) (body []byte, ok bool) {
+	body, ok = i.documents[path]
+	return bytes.Clone(body), ok
+}

@@ -104,7 +104,7 @@ type Config struct {
 	// built-in list.
 	ClearHeaders []string
 
-	// Timeout bounds one decision.
+	// Timeout bounds the wait for the provider; it must be positive.
 	Timeout time.Duration
 	Now     func() time.Time // nil: time.Now
 	Logger  *slog.Logger     // nil: discard

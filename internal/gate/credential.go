@@ -11,20 +11,20 @@ import (
 // Authorization header carries it: a token in the query is refused, and refused as
 // malformed when it stands beside a header (§2, MCP token requirements).
 func credential(req *Request, maxLength int) (token string, _ *refusal) {
-	fields := req.header("authorization")
+	fields := req.count("authorization")
 	_, query := req.path()
 	inQuery := hasAccessToken(query)
 	switch {
-	case len(fields) > 1:
+	case fields > 1:
 		return "", malformed("several Authorization fields", "Send one Authorization header field")
-	case len(fields) == 1 && inQuery:
+	case fields == 1 && inQuery:
 		return "", malformed("credentials in header and query", "Send the access token in the Authorization header only")
-	case len(fields) == 0 && inQuery:
+	case fields == 0 && inQuery:
 		return "", unauthenticated("access token in the query")
-	case len(fields) == 0:
+	case fields == 0:
 		return "", unauthenticated("")
 	}
-	return bearer(fields[0], maxLength)
+	return bearer(req.first("authorization"), maxLength)
 }
 
 // bearer reads an Authorization value. The scheme is compared in any case (RFC 9110

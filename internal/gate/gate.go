@@ -31,6 +31,8 @@ func New(cfg Config) (*Gate, error) {
 		return nil, errors.New("gate: expected an introspector, got none")
 	case cfg.Cache == nil:
 		return nil, errors.New("gate: expected a cache, got none")
+	case cfg.Timeout <= 0:
+		return nil, errors.New("gate: expected a positive timeout, got none")
 	case cfg.Phantom.Ring != nil && (cfg.Phantom.Issuer == "" || cfg.Phantom.Audience == "" || cfg.Phantom.Lifetime <= 0):
 		return nil, errors.New("gate: expected issuer, audience and lifetime of the phantom token, got none")
 	}
@@ -47,14 +49,10 @@ func New(cfg Config) (*Gate, error) {
 	return g, nil
 }
 
-// Decide answers req or lets it through. It never blocks longer than the configured
-// timeout and never returns a Decision without Answer or Forward.
+// Decide answers req or lets it through. It waits for nothing but the questions it puts to
+// gw and, for a token it does not know, the provider: no longer than the configured
+// timeout. It never returns a Decision without Answer or Forward.
 func (g *Gate) Decide(ctx context.Context, req Request, gw Gateway) Decision {
-	if g.cfg.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, g.cfg.Timeout)
-		defer cancel()
-	}
 	res := g.resource(gw)
 
 	if answer := g.public(&req, gw, res); answer != nil {

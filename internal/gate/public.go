@@ -48,7 +48,7 @@ func (g *Gate) document(path string, res *resource) ([]byte, bool) {
 		trimmed := strings.TrimSuffix(path, "/")
 		// Clients keep or strip the trailing slash of the resource, so both are served; the
 		// resource in the document stays one canonical value.
-		if trimmed == res.id.MetadataPath() || g.cfg.MetadataAtRoot && trimmed == oauth.WellKnownProtectedResource {
+		if trimmed == res.path || g.cfg.MetadataAtRoot && trimmed == oauth.WellKnownProtectedResource {
 			return res.document, true
 		}
 	}

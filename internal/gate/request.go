@@ -12,18 +12,7 @@ type Request struct {
 	Target  string   // path and query as the client sent them
 }
 
-// header returns the values of the fields called name. An empty field counts as none.
-func (r *Request) header(name string) []string {
-	var out []string
-	for i := range r.Headers {
-		if r.Headers[i].Name == name && r.Headers[i].Value != "" {
-			out = append(out, r.Headers[i].Value)
-		}
-	}
-	return out
-}
-
-// first returns the first non-empty value of name, or "".
+// first returns the first non-empty value of name, or "". An empty field counts as none.
 func (r *Request) first(name string) string {
 	for i := range r.Headers {
 		if r.Headers[i].Name == name && r.Headers[i].Value != "" {
@@ -31,6 +20,17 @@ func (r *Request) first(name string) string {
 		}
 	}
 	return ""
+}
+
+// count returns how many non-empty fields are called name.
+func (r *Request) count(name string) int {
+	n := 0
+	for i := range r.Headers {
+		if r.Headers[i].Name == name && r.Headers[i].Value != "" {
+			n++
+		}
+	}
+	return n
 }
 
 // path splits the target into path and raw query. A target in absolute form (RFC 9112

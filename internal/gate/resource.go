@@ -11,12 +11,13 @@ import (
 // resource is one protected resource as this gate publishes it.
 type resource struct {
 	id       oauth.Resource
+	path     string // of the metadata
 	host     string // of the route, for a derived resource
 	document []byte // protected resource metadata; nil when no authorization server is known
 }
 
 func newResource(id oauth.Resource, metadata oauth.ProtectedResourceMetadata) *resource {
-	r := &resource{id: id}
+	r := &resource{id: id, path: id.MetadataPath()}
 	if len(metadata.AuthorizationServers) == 0 {
 		return r
 	}

@@ -55,6 +55,8 @@ func (g *Gate) token(ctx context.Context, token string, gw Gateway) (*tokencache
 		}
 	}
 
+	ctx, cancel := context.WithTimeout(ctx, g.cfg.Timeout)
+	defer cancel()
 	fetch := func(ctx context.Context) (*tokencache.Entry, error) {
 		result, err := g.cfg.Introspector.Introspect(ctx, token)
 		if err != nil {

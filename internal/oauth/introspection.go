@@ -88,7 +88,7 @@ func ClaimsIntrospection(claims map[string]any) (*Introspection, error) {
 // neither the client itself nor a service account. Providers tell client-credentials
 // tokens in different ways; any one sign is enough to say no.
 func (in *Introspection) HasUser() bool {
-	if in.Subject == "" || in.Subject == in.ClientID || in.Subject == in.ClientID+"@clients" {
+	if in.Subject == "" || strings.TrimSuffix(in.Subject, "@clients") == in.ClientID {
 		return false
 	}
 	if strings.HasPrefix(strings.ToLower(in.Username), "service-account-") {

@@ -19,8 +19,7 @@ type Gate struct {
 
 	fixed *resource // of a configured resource
 
-	routeOnce sync.Once
-	derived   []resource // of a resource derived from the route, one per host
+	derived sync.Map // of resources derived from routes: routeKey → []resource
 }
 
 // New checks cfg for what would make every decision wrong and returns its gate. What an

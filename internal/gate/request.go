@@ -54,6 +54,7 @@ type Gateway interface {
 	Method() (string, error)
 	Host() (string, error) // lower case, without port
 	ClientAddress() (string, error)
+	// Route may remember its answer, or its failure, where the route is always the same.
 	Route() (Route, error)
 }
 

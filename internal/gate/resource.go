@@ -31,37 +31,46 @@ func newResource(id oauth.Resource, metadata oauth.ProtectedResourceMetadata) *r
 
 // resource is the protected resource that a request addresses, or nil when it is not
 // known. Without a configured one it is derived from the hosts that the route itself
-// names, asked for once; the client's Host header only chooses among these.
+// names; the client's Host header only chooses among these.
 func (g *Gate) resource(gw Gateway) *resource {
 	if g.fixed != nil {
 		return g.fixed
 	}
-	g.routeOnce.Do(func() {
-		route, err := gw.Route()
-		if err != nil {
-			g.log.Warn("route is unknown, so the resource cannot be derived from its hosts; set resource", "err", err)
-			return
-		}
-		g.derived = deriveResources(route, g.cfg.Metadata)
-		if len(g.derived) == 0 {
-			g.log.Warn("route has no hosts to derive the resource from; set resource")
-		}
-	})
-	switch len(g.derived) {
+	route, err := gw.Route()
+	if err != nil {
+		g.log.Debug("route is unknown, so the resource cannot be derived from its hosts; set resource", "err", err)
+		return nil
+	}
+	derived := g.resourcesOf(route)
+	switch len(derived) {
 	case 0:
 		return nil
 	case 1:
-		return &g.derived[0]
+		return &derived[0]
 	}
 	host, err := gw.Host()
 	if err != nil {
 		return nil
 	}
-	i := slices.IndexFunc(g.derived, func(r resource) bool { return r.host == host })
+	i := slices.IndexFunc(derived, func(r resource) bool { return r.host == host })
 	if i < 0 {
 		return nil
 	}
-	return &g.derived[i]
+	return &derived[i]
+}
+
+// resourcesOf remembers what it made of a route: a plugin of a service sees several, but
+// no more than the gateway's configuration has.
+func (g *Gate) resourcesOf(route Route) []resource {
+	key := strings.Join(route.Hosts, " ") + "\n" + strings.Join(route.Paths, " ")
+	if known, ok := g.derived.Load(key); ok {
+		return known.([]resource)
+	}
+	derived := deriveResources(route, g.cfg.Metadata)
+	if _, loaded := g.derived.LoadOrStore(key, derived); !loaded && len(derived) == 0 {
+		g.log.Warn("route has no hosts to derive the resource from; set resource")
+	}
+	return derived
 }
 
 // deriveResources makes one resource of each host of the route. A wildcard host is none:

@@ -95,14 +95,13 @@ const trustHint = "; name its authority in introspection.ca_file or introspectio
 
 func describeTLS(err error) (string, bool) {
 	var (
-		unknown  x509.UnknownAuthorityError
-		host     x509.HostnameError
-		invalid  x509.CertificateInvalidError
-		record   tls.RecordHeaderError
-		verify   *tls.CertificateVerificationError
-		alert    tls.AlertError
-		roots    x509.SystemRootsError
-		ourAlert *net.OpError
+		unknown x509.UnknownAuthorityError
+		host    x509.HostnameError
+		invalid x509.CertificateInvalidError
+		record  tls.RecordHeaderError
+		verify  *tls.CertificateVerificationError
+		roots   x509.SystemRootsError
+		alert   *net.OpError
 	)
 	switch {
 	case errors.As(err, &unknown):
@@ -117,11 +116,9 @@ func describeTLS(err error) (string, bool) {
 		return "the certificate is not acceptable" + trustHint, true
 	case errors.As(err, &record):
 		return "the endpoint does not speak TLS; check introspection_endpoint", true
-	case errors.As(err, &alert):
-		return alert.Error(), true
-	// An alert that came from the server is wrapped in an operation of this name.
-	case errors.As(err, &ourAlert) && (ourAlert.Op == "remote error" || ourAlert.Op == "local error"):
-		return "refused with a TLS alert", true
+	// crypto/tls reports an alert as an operation of this name, whose error is a fixed text.
+	case errors.As(err, &alert) && alert.Op == "remote error":
+		return "the endpoint refused with the alert \"" + strings.TrimPrefix(alert.Err.Error(), "tls: ") + "\"", true
 	case strings.HasPrefix(err.Error(), "tls: "):
 		return "no agreement on TLS 1.2 or later", true
 	}

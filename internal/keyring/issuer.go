@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
-	"slices"
 	"strings"
 
 	"phantomtoken/internal/oauth"
@@ -33,31 +31,21 @@ type Issuer struct {
 // §3 requires of everybody, with what is true of an issuer without an authorization
 // endpoint.
 func NewIssuer(metadata oauth.IssuerMetadata, rings ...*Ring) (*Issuer, error) {
-	u, err := url.Parse(metadata.Issuer)
-	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "" || u.User != nil || strings.ContainsAny(metadata.Issuer, "?#") {
-		return nil, fmt.Errorf("making issuer documents: expected issuer to be an absolute http or https URL without user, query and fragment, got %q", clip(metadata.Issuer))
+	base, err := oauth.ParseResource(metadata.Issuer)
+	if err == nil && strings.Contains(metadata.Issuer, "?") {
+		err = errors.New("expected a URL without query")
 	}
-	var public []PublicKey
-	var algs []string
+	if err != nil {
+		return nil, fmt.Errorf("making issuer documents: issuer: %w", err)
+	}
+	var keys []*Key
 	for _, r := range rings {
 		if r == nil {
 			return nil, errors.New("making issuer documents: expected key rings, got nil")
 		}
-		for _, k := range r.keys {
-			if !slices.ContainsFunc(public, func(have PublicKey) bool { return have.ID == k.ID() }) {
-				public = append(public, k.public)
-			}
-		}
-		for _, alg := range r.Algorithms() {
-			if !slices.Contains(algs, alg) {
-				algs = append(algs, alg)
-			}
-		}
+		keys = append(keys, r.keys...)
 	}
-	if len(public) == 0 {
-		return nil, errors.New("making issuer documents: expected at least one key ring, got none")
-	}
-	jwks, err := marshalJWKS(public)
+	all, err := NewRing(keys...) // each key once
 	if err != nil {
 		return nil, fmt.Errorf("making issuer documents: %w", err)
 	}
@@ -66,7 +54,7 @@ func NewIssuer(metadata oauth.IssuerMetadata, rings ...*Ring) (*Issuer, error) {
 		metadata.JWKSURI = strings.TrimSuffix(metadata.Issuer, "/") + JWKSPath
 	}
 	if len(metadata.IDTokenAlgorithms) == 0 {
-		metadata.IDTokenAlgorithms = algs
+		metadata.IDTokenAlgorithms = all.Algorithms()
 	}
 	if len(metadata.ResponseTypesSupported) == 0 {
 		metadata.ResponseTypesSupported = []string{"none"}
@@ -81,7 +69,7 @@ func NewIssuer(metadata oauth.IssuerMetadata, rings ...*Ring) (*Issuer, error) {
 
 	// RFC 8414 §3.1 puts the well-known part between host and path, OpenID Connect
 	// Discovery §4.1 behind the path. Libraries mix the two, so both are served for both.
-	path := strings.TrimSuffix(u.EscapedPath(), "/")
+	path := base.Path()
 	return &Issuer{
 		url: metadata.Issuer,
 		documents: map[string][]byte{
@@ -89,7 +77,7 @@ func NewIssuer(metadata oauth.IssuerMetadata, rings ...*Ring) (*Issuer, error) {
 			oauth.WellKnownOpenIDConfiguration + path: document,
 			path + oauth.WellKnownAuthorizationServer: document,
 			path + oauth.WellKnownOpenIDConfiguration: document,
-			path + JWKSPath: jwks,
+			path + JWKSPath: all.jwks,
 		},
 	}, nil
 }

@@ -87,10 +87,10 @@ type RemoteKeys struct {
 
 	mu      sync.Mutex
 	keys    PublicKeys
-	fetched time.Time     // when keys were asked for; zero: never had any
-	tried   time.Time     // when the last fetch began
-	failure error         // of the last fetch that ended
-	flight  chan struct{} // closed when the fetch under way ends; nil without one
+	fetched time.Time       // when keys were asked for; zero: never had any
+	tried   time.Time       // when the last fetch began
+	failure error           // of the last fetch that ended
+	flight  <-chan struct{} // closed when the fetch under way ends; nil without one
 	closed  bool
 	fetches sync.WaitGroup
 }
@@ -152,7 +152,7 @@ func (r *RemoteKeys) Keys(ctx context.Context, kid string) ([]PublicKey, error) 
 		r.mu.Unlock()
 		return keys, nil
 	}
-	var flight <-chan struct{} = r.flight
+	flight := r.flight
 	if flight == nil && r.mayFetch(now) {
 		flight = r.start(now)
 	}
@@ -171,7 +171,7 @@ func (r *RemoteKeys) Keys(ctx context.Context, kid string) ([]PublicKey, error) 
 	if !r.usable(r.cfg.Now()) {
 		err := r.failure
 		if err == nil {
-			err = errors.New("the key set is too old")
+			err = errors.New("no key set in hand is fresh enough")
 		}
 		return nil, fmt.Errorf("%w: %w", ErrKeysUnavailable, err)
 	}

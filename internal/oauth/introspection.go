@@ -8,6 +8,7 @@ import (
 	"math"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Introspection is an introspection response (RFC 7662 §2.2). All members but active
@@ -75,9 +76,11 @@ func ClaimsIntrospection(claims map[string]any) (*Introspection, error) {
 	if in.ClientID == "" {
 		in.ClientID = r.text("azp")
 	}
-	if r.err == nil {
-		in.Scope, r.err = ParseScopes(r.text("scope"))
+	scope, err := ParseScopes(r.text("scope"))
+	if err != nil {
+		r.fail("scope", "scope tokens (RFC 6749 §3.3)", "other characters") // err quotes them
 	}
+	in.Scope = scope
 	if r.err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformedIntrospection, r.err)
 	}
@@ -191,12 +194,14 @@ func jsonType(v any) string {
 const maxDepth = 32
 
 // ParseClaims reads one JSON object and refuses what RFC 8725 §3.7 warns of and
-// encoding/json lets through: repeated members, trailing data, deep nesting.
+// encoding/json lets through: repeated members, trailing data, deep nesting, text that is
+// not UTF-8.
 func ParseClaims(data []byte) (map[string]any, error) { return parseObject(data) }
 
 func parseObject(data []byte) (map[string]any, error) {
-	if !json.Valid(data) {
-		return nil, errors.New("expected a JSON object, got something else")
+	// encoding/json would replace bytes that are not UTF-8, and two names could become one.
+	if !utf8.Valid(data) || !json.Valid(data) {
+		return nil, errors.New("expected a JSON object in UTF-8, got something else")
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()

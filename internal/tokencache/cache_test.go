@@ -207,45 +207,30 @@ func TestRemoveForgets(t *testing.T) {
 // Covers: CA-07
 func TestRandomTokensStayWithinBounds(t *testing.T) {
 	const entries, size = 1000, 512 << 10
-	tokens := 1_000_000
-	if testing.Short() {
-		tokens = 50_000
+	clk := newClock()
+	c := newCache(t, tokencache.Config{MaxEntries: entries, MaxBytes: size, Now: clk.now})
+	answers := []*tokencache.Entry{inactive(clk.now().Add(time.Hour)), active(clk.now().Add(time.Hour))}
+	random := mathrand.NewChaCha8([32]byte{})
+	var k tokencache.Key
+	for i := range manyTokens {
+		if _, err := random.Read(k[:]); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := c.Do(t.Context(), k, time.Minute, func(context.Context) (*tokencache.Entry, error) { return answers[i%2], nil }); err != nil {
+			t.Fatalf("Do: %v", err)
+		}
+		if i%1000 != 0 {
+			continue
+		}
+		if n, b := c.Len(), c.Bytes(); n > entries || b > size {
+			t.Fatalf("after %d tokens: got %d entries, %d bytes, want at most %d, %d", i, n, b, entries, size)
+		}
 	}
-	for _, tt := range []struct {
-		name  string
-		entry func(end time.Time) *tokencache.Entry
-	}{
-		{name: "inactive", entry: inactive},
-		{name: "active", entry: active},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			clk := newClock()
-			c := newCache(t, tokencache.Config{MaxEntries: entries, MaxBytes: size, Now: clk.now})
-			e := tt.entry(clk.now().Add(time.Hour))
-			fetch := func(context.Context) (*tokencache.Entry, error) { return e, nil }
-			var k tokencache.Key
-			random := mathrand.NewChaCha8([32]byte{})
-			for i := range tokens {
-				if _, err := random.Read(k[:]); err != nil {
-					t.Fatal(err)
-				}
-				if _, _, err := c.Do(t.Context(), k, time.Minute, fetch); err != nil {
-					t.Fatalf("Do: %v", err)
-				}
-				if i%1000 != 0 {
-					continue
-				}
-				if n, b := c.Len(), c.Bytes(); n > entries || b > size {
-					t.Fatalf("after %d tokens: got %d entries, %d bytes, want at most %d, %d", i, n, b, entries, size)
-				}
-			}
-			if c.Len() < 100 {
-				t.Errorf("Len = %d, want a cache that is in use", c.Len())
-			}
-			if n := c.Flights(); n != 0 {
-				t.Errorf("got %d fetches under way, want none", n)
-			}
-		})
+	if n := c.Len(); n < 100 {
+		t.Errorf("Len = %d, want a cache that is in use", n)
+	}
+	if n := c.Flights(); n != 0 {
+		t.Errorf("got %d fetches under way, want none", n)
 	}
 }
 

@@ -119,11 +119,11 @@ func (e *Entry) end() time.Time {
 // Sizes of what Go allocates for the parts of an entry, rounded up; BenchmarkFlood and
 // TestBytesAreCloseToTheHeap keep them honest.
 const (
-	costEntry  = 720 // Entry, Introspection, list element, map slot
-	costMember = 80  // slot of a map with a string key and an interface value
+	costEntry  = 560 // Entry, Introspection, list element, map slot
+	costMember = 56  // slot of a map with a string key and an interface value
 	costMap    = 96
-	costString = 32 // header in an interface and rounding of the allocation
-	costMint   = 1 << 10
+	costString = 24 // header in an interface and rounding of the allocation
+	costMint   = 512
 )
 
 // cost is about how many bytes of memory the entry occupies, its phantom tokens included.

@@ -125,9 +125,11 @@ func TestCallerLeavesAtItsDeadline(t *testing.T) {
 		c := newCache(t, tokencache.Config{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
+		release := make(chan struct{})
+		defer close(release)
 		start := time.Now()
 		_, _, err := c.Do(ctx, key("cold"), time.Minute, func(ctx context.Context) (*tokencache.Entry, error) {
-			<-ctx.Done()
+			<-release
 			return nil, ctx.Err()
 		})
 		if took := time.Since(start); took != time.Second || !errors.Is(err, context.DeadlineExceeded) {

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"maps"
+	"slices"
+
+	"phantomtoken/internal/gate"
+	"phantomtoken/internal/keyring"
+	"phantomtoken/internal/oauth"
+)
+
+// phantom says what goes upstream, and whose metadata and keys are served here.
+func (c *Config) phantom(p *problems, resource oauth.Resource) (gate.Phantom, []*keyring.Issuer) {
+	t := c.PhantomToken
+	mode := c.mode()
+	p.oneOf("phantom_token.mode", mode, modeMint, modeIntrospection)
+	p.between("phantom_token.lifetime_seconds", t.LifetimeSeconds, 10, 3600)
+	c.checkClaims(p)
+	c.checkNames(p, resource)
+
+	if !c.hasKey() {
+		const lacks = "expected phantom_token.signing_key or phantom_token.signing_key_file, got neither: an unresolved vault reference arrives empty; check that the variable is in Kong's own environment"
+		if mode == modeMint {
+			p.add("phantom_token.mode", "mint needs a key: "+lacks)
+		}
+		for _, f := range []struct {
+			name string
+			set  bool
+		}{
+			{"issuer", t.Issuer != ""},
+			{"published_key_files", len(t.PublishedKeyFiles) > 0},
+			{"algorithm", t.Algorithm != ""},
+			{"claims", len(t.Claims) > 0},
+			{"subject_claim", t.SubjectClaim != ""},
+		} {
+			if f.set && mode != modeMint {
+				p.add("phantom_token."+f.name, "has a meaning only for tokens that are signed here: "+lacks)
+			}
+		}
+		return gate.Phantom{}, nil
+	}
+
+	phantom := gate.Phantom{
+		Issuer:       t.Issuer,
+		Audience:     t.Audience,
+		Lifetime:     seconds(t.LifetimeSeconds),
+		SubjectClaim: t.SubjectClaim,
+		Claims:       t.Claims,
+		Ring:         c.ring(p),
+	}
+	if t.Audience == "" {
+		p.add("phantom_token.audience", "expected the identifier of the upstream, got nothing")
+	}
+	if t.Issuer == "" {
+		p.add("phantom_token.issuer", "expected the issuer of the signed tokens, an https URL of this gateway, got nothing")
+		return phantom, nil
+	}
+	if !p.issuer("phantom_token.issuer", t.Issuer) || phantom.Ring == nil {
+		return phantom, nil
+	}
+	issuer, err := keyring.NewIssuer(oauth.IssuerMetadata{Issuer: t.Issuer}, phantom.Ring)
+	if err != nil {
+		p.check("phantom_token.issuer", err)
+		return phantom, nil
+	}
+	return phantom, []*keyring.Issuer{issuer}
+}
+
+// checkNames refuses names that would let one party pass for another.
+func (c *Config) checkNames(p *problems, resource oauth.Resource) {
+	t := c.PhantomToken
+	if t.Audience == "*" {
+		p.add("phantom_token.audience", "expected the identifier of one upstream, got %q", t.Audience)
+	}
+	if t.Audience != "" && (resource.Matches(t.Audience) || slices.Contains(c.Token.Audience, t.Audience)) && c.hasKey() {
+		p.add("phantom_token.audience", "expected the upstream's own identifier, got %q, with which the phantom token would be accepted here from outside", t.Audience)
+	}
+	if t.Issuer != "" && (slices.Contains(c.AuthorizationServers, t.Issuer) || t.Issuer == c.Token.Issuer) {
+		p.add("phantom_token.issuer", "expected an issuer of the gateway's own, got %q, which is that of an authorization server: clients and upstreams must tell the two apart", t.Issuer)
+	}
+}
+
+func (c *Config) checkClaims(p *problems) {
+	for _, name := range slices.Sorted(maps.Keys(c.PhantomToken.Claims)) {
+		switch from := c.PhantomToken.Claims[name]; {
+		case name == "" || from == "":
+			p.add("phantom_token.claims", "expected the name of a claim and where it comes from, got an empty one")
+		case slices.Contains(registeredClaims(), name):
+			p.add("phantom_token.claims", "expected claims of your own, got %q, which the gateway sets", name)
+		}
+	}
+}
+
+// ring loads the keys.
+func (c *Config) ring(p *problems) *keyring.Ring {
+	t := c.PhantomToken
+	if t.Algorithm != "" && !p.oneOf("phantom_token.algorithm", t.Algorithm, keyring.ES256, keyring.RS256, keyring.PS256, keyring.EdDSA) {
+		return nil
+	}
+	var keys []*keyring.Key
+	add := func(field string, key *keyring.Key, err error) {
+		p.check(field, err)
+		if err == nil {
+			keys = append(keys, key)
+		}
+	}
+	switch {
+	case t.SigningKey != "" && t.SigningKeyFile != "":
+		p.add("phantom_token.signing_key", "expected either it or phantom_token.signing_key_file, got both")
+		return nil
+	case t.SigningKey != "":
+		key, err := keyring.Parse([]byte(t.SigningKey), t.Algorithm)
+		add("phantom_token.signing_key", key, err)
+	default:
+		key, err := keyring.Load(t.SigningKeyFile, t.Algorithm)
+		add("phantom_token.signing_key_file", key, err)
+	}
+	for _, file := range t.PublishedKeyFiles {
+		key, err := keyring.Load(file, "")
+		add("phantom_token.published_key_files", key, err)
+	}
+	if len(keys) != 1+len(t.PublishedKeyFiles) {
+		return nil
+	}
+	ring, err := keyring.NewRing(keys...)
+	p.check("phantom_token.published_key_files", err)
+	return ring
+}
+
+// forwardedAudiences are those of which the JWT of the provider must name one before it
+// goes upstream (RFC 8725 §3.9): the upstream, or where that has no name of its own, what
+// an access token may name.
+func (c *Config) forwardedAudiences(p *problems, settings providerSettings) []string {
+	switch {
+	case !settings.AcceptJWT || settings.Issuer == "":
+		return nil
+	case c.PhantomToken.Audience != "":
+		return []string{c.PhantomToken.Audience}
+	}
+	out := slices.Clone(c.Token.Audience)
+	if c.Resource != "" {
+		out = append(out, c.Resource)
+	}
+	if len(out) == 0 {
+		p.add("phantom_token.audience", "expected the audience that the provider's JWT names, since token.issuer asks for its verification, got nothing; set it, resource or token.audience")
+	}
+	return out
+}

@@ -166,7 +166,7 @@ const maxResponse = 1 << 20
 func (c *Client) Exchange(ctx context.Context, req Request) (*Response, error) {
 	form, err := req.Form()
 	if err != nil {
-		return nil, fmt.Errorf("encoding token exchange request: %w", err)
+		return nil, err
 	}
 	callCtx, cancel := context.WithTimeout(ctx, c.cfg.timeout())
 	defer cancel()

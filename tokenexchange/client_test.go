@@ -131,7 +131,7 @@ func TestExchangeOnTheWire(t *testing.T) {
 
 // TestExchangeAnswers checks what is accepted and what it means.
 //
-// Covers: TX-08, TX-09, TX-10, TX-11, TX-12
+// Covers: TX-08, TX-10, TX-11, TX-12
 func TestExchangeAnswers(t *testing.T) {
 	const api = "https://api.example"
 	exp := func(in time.Duration) int64 { return now.Add(in).Unix() }
@@ -277,8 +277,6 @@ func echo(format string) http.HandlerFunc {
 }
 
 // TestExchangeNeverRedirects proves that tokens go nowhere but to the endpoint.
-//
-// Covers: BC-15
 func TestExchangeNeverRedirects(t *testing.T) {
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		var elsewhere atomic.Int64
@@ -419,10 +417,13 @@ func TestExchangeEndsWithContext(t *testing.T) {
 func TestExchangeSendsNothingMalformed(t *testing.T) {
 	var calls atomic.Int64
 	client := newClient(t, func(http.ResponseWriter, *http.Request) { calls.Add(1) }, nil)
-	_, err := client.Exchange(t.Context(), tokenexchange.Request{SubjectToken: "s", Resource: []string{"relative"}})
+	_, err := client.Exchange(t.Context(), tokenexchange.Request{SubjectToken: "s", Resource: []string{"MARKED-misplaced-token"}})
 	var e *tokenexchange.Error
 	if !errors.As(err, &e) || e.Code != "invalid_target" || e.Status != 0 {
 		t.Errorf("got error %v, want invalid_target with status 0", err)
+	}
+	if text := err.Error(); !strings.Contains(text, "parameter 'resource': expected") || strings.Contains(text, "MARKED") {
+		t.Errorf("got error %q, want one that names the parameter and quotes no value", text)
 	}
 	if n := calls.Load(); n != 0 {
 		t.Errorf("the endpoint was called %d times", n)

@@ -38,15 +38,15 @@ type Error struct {
 	RetryAfter time.Duration
 }
 
-// Error returns the code and the status. It leaves Description out: that is a text of the
-// other side, which no log asked for.
+// Error returns the code and the status. It leaves Description out where that is a text of
+// the other side, which no log asked for.
 func (e *Error) Error() string {
 	code := e.Code
 	if code == "" {
 		code = "no error code"
 	}
 	if e.Status == 0 {
-		return "token exchange: " + code
+		return fmt.Sprintf("malformed token exchange request: %s: %s", code, e.Description)
 	}
 	return fmt.Sprintf("token exchange refused: %s (status %d)", code, e.Status)
 }

@@ -42,7 +42,7 @@ type Request struct {
 
 // Form encodes the request as the parameters of a POST to the token endpoint, without
 // client authentication. A request that ParseRequest would refuse is refused here with the
-// same [*Error], its Status 0.
+// same [*Error], but for Status 0 and a Description that quotes no value.
 func (r Request) Form() (url.Values, error) {
 	if r.SubjectTokenType == "" {
 		r.SubjectTokenType = TokenTypeAccessToken
@@ -50,9 +50,8 @@ func (r Request) Form() (url.Values, error) {
 	if r.RequestedTokenType == "" {
 		r.RequestedTokenType = TokenTypeAccessToken
 	}
-	if err := r.check(); err != nil {
-		err.Status = 0
-		return nil, err
+	if f := r.check(); f != nil {
+		return nil, &Error{Code: f.code, Description: f.expected}
 	}
 	form := url.Values{
 		"grant_type":           {GrantType},
@@ -111,8 +110,11 @@ func ParseRequest(form url.Values) (Request, error) {
 		Scope:              fields(form.Get("scope")),
 		RequestedTokenType: form.Get("requested_token_type"),
 	}
-	if err := r.check(); err != nil {
-		return Request{}, err
+	if f := r.check(); f != nil {
+		if f.got != "" {
+			f.expected += ", got " + quote(f.got)
+		}
+		return Request{}, refuse(f.code, f.expected)
 	}
 	return r, nil
 }
@@ -144,17 +146,21 @@ func refuse(code, description string) *Error {
 	return &Error{Code: code, Description: description, Status: http.StatusBadRequest}
 }
 
+// flaw is what is wrong with a request. got is told to the sender of a form only: the
+// program that filled a Request may log the error, and the value could be a misplaced token.
+type flaw struct{ code, expected, got string }
+
 // check holds the rules that both sides obey.
-func (r *Request) check() *Error {
+func (r *Request) check() *flaw {
 	switch {
 	case r.SubjectToken == "":
-		return refuse(ErrorInvalidRequest, "parameter 'subject_token' is missing")
+		return &flaw{ErrorInvalidRequest, "parameter 'subject_token' is missing", ""}
 	case r.SubjectTokenType == "":
-		return refuse(ErrorInvalidRequest, "parameter 'subject_token_type' is missing: expected a token type identifier such as "+quote(TokenTypeAccessToken))
+		return &flaw{ErrorInvalidRequest, "parameter 'subject_token_type' is missing: expected a token type identifier such as " + quote(TokenTypeAccessToken), ""}
 	case r.ActorToken != "" && r.ActorTokenType == "":
-		return refuse(ErrorInvalidRequest, "parameter 'actor_token_type' is missing: it is required with actor_token")
+		return &flaw{ErrorInvalidRequest, "parameter 'actor_token_type' is missing: it is required with actor_token", ""}
 	case r.ActorToken == "" && r.ActorTokenType != "":
-		return refuse(ErrorInvalidRequest, "parameter 'actor_token_type': expected only together with actor_token")
+		return &flaw{ErrorInvalidRequest, "parameter 'actor_token_type': expected only together with actor_token", ""}
 	}
 	for _, p := range []struct{ name, value string }{
 		{"subject_token", r.SubjectToken}, {"subject_token_type", r.SubjectTokenType},
@@ -162,20 +168,20 @@ func (r *Request) check() *Error {
 		{"requested_token_type", r.RequestedTokenType},
 	} {
 		if !visible(p.value) {
-			return refuse(ErrorInvalidRequest, "parameter "+quote(p.name)+": expected printable ASCII without spaces")
+			return &flaw{ErrorInvalidRequest, "parameter " + quote(p.name) + ": expected printable ASCII without spaces", ""}
 		}
 	}
 	for _, resource := range r.Resource {
 		if !isResource(resource) {
-			return refuse(ErrorInvalidTarget, "parameter 'resource': expected an absolute URI without fragment, got "+quote(resource))
+			return &flaw{ErrorInvalidTarget, "parameter 'resource': expected an absolute URI without fragment", resource}
 		}
 	}
 	if slices.Contains(r.Audience, "") {
-		return refuse(ErrorInvalidTarget, "parameter 'audience': expected a name, got an empty one")
+		return &flaw{ErrorInvalidTarget, "parameter 'audience': expected a name, got an empty one", ""}
 	}
 	for _, token := range r.Scope {
 		if token == "" || !visible(token) || strings.ContainsAny(token, `"\`) {
-			return refuse(ErrorInvalidScope, "parameter 'scope': expected scope tokens of printable ASCII without quote or backslash, got "+quote(token))
+			return &flaw{ErrorInvalidScope, "parameter 'scope': expected scope tokens of printable ASCII without quote or backslash", token}
 		}
 	}
 	return nil

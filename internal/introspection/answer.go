@@ -122,14 +122,11 @@ func (c *Client) judgeJSON(ctx context.Context, body []byte) (*Result, *Error) {
 		return inactive(), nil
 	}
 	result := &Result{Introspection: in}
-	if c.cfg.Accept != AcceptJWT {
-		return result, nil
-	}
-	member, ok := in.Claims["jwt"]
-	// It goes on as Result.JWT. Left among the claims it could end up in a log or in
-	// another token.
+	member := in.Claims["jwt"]
+	// It goes on as Result.JWT or not at all. Left among the claims it could end up in a
+	// log or in another token.
 	delete(in.Claims, "jwt")
-	if !ok || member == nil {
+	if c.cfg.Accept != AcceptJWT || member == nil {
 		return result, nil
 	}
 	jwt, ok := member.(string)

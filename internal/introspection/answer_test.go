@@ -28,6 +28,7 @@ func TestJSONAnswer(t *testing.T) {
 		{name: "audience as an array, no scope", body: `{"active":true,"aud":["a","b"]}`, want: oauth.Introspection{Active: true, Audience: []string{"a", "b"}}},
 		{name: "unknown members are kept as claims", body: `{"active":true,"region":"USA","n":1}`,
 			want: oauth.Introspection{Active: true, Claims: map[string]any{"active": true, "region": "USA", "n": "1"}}},
+		{name: "RejectsJWTNotAskedFor", body: `{"active":true,"jwt":"a.b.c"}`, want: oauth.Introspection{Active: true, Claims: map[string]any{"active": true}}},
 		{name: "expiry", body: `{"active":true,"exp":1785240000}`, want: oauth.Introspection{Active: true, Expiry: time.Unix(1785240000, 0)}},
 		{name: "inactive", body: `{"active":false}`},
 		{name: "RejectsMembersOfInactive", body: `{"active":false,"sub":"john.doe","scope":"admin","exp":"x"}`},

@@ -75,7 +75,7 @@ func (c *Client) callError(callerCtx, callCtx context.Context, err error) *Error
 	case errors.Is(callerCtx.Err(), context.Canceled):
 		return &Error{Kind: KindCanceled, text: "the caller went away", err: context.Canceled}
 	case callCtx.Err() != nil, errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
-		return failure(KindTimeout, "no complete answer from %s within %v; check introspection_endpoint and introspection.timeout_seconds", c.host, c.timeout)
+		return failure(KindTimeout, "no complete answer from %s in time (introspection.timeout_seconds: %v); check introspection_endpoint", c.host, c.timeout.Seconds())
 	}
 	if text, ok := describeTLS(err); ok {
 		return failure(KindTLS, "handshake with %s: %s", c.host, text)

@@ -80,21 +80,21 @@ func TestTLS(t *testing.T) {
 	ours := newAuthority(t)
 	for _, tt := range []struct {
 		name   string
-		server tls.Config
+		server *tls.Config
 		cas    *x509.CertPool
 		skip   bool
 		ok     bool
 		hint   string
 	}{
-		{name: "own authority is accepted", server: tls.Config{Certificates: []tls.Certificate{ours.issue(t, nil)}}, cas: ours.pool(), ok: true},
-		{name: "RejectsSelfSigned", server: tls.Config{Certificates: []tls.Certificate{ours.issue(t, nil)}}, hint: "introspection.ca_file"},
-		{name: "RejectsOtherAuthority", server: tls.Config{Certificates: []tls.Certificate{newAuthority(t).issue(t, nil)}}, cas: ours.pool(), hint: "introspection.ca_file"},
-		{name: "RejectsExpired", server: tls.Config{Certificates: []tls.Certificate{ours.issue(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) })}}, cas: ours.pool(), hint: "expired"},
-		{name: "RejectsOtherHost", server: tls.Config{Certificates: []tls.Certificate{ours.issue(t, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"idp.example"} })}}, cas: ours.pool(), hint: "another host"},
-		{name: "RejectsCertificateOfClient", server: tls.Config{Certificates: []tls.Certificate{ours.issue(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })}}, cas: ours.pool(), hint: "not acceptable"},
-		{name: "RejectsTLS11", server: tls.Config{Certificates: []tls.Certificate{ours.issue(t, nil)}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, cas: ours.pool()},
-		{name: "endpoint that wants a client certificate", server: tls.Config{Certificates: []tls.Certificate{ours.issue(t, nil)}, ClientAuth: tls.RequireAnyClientCert}, cas: ours.pool(), hint: "alert"},
-		{name: "not verified when told so", server: tls.Config{Certificates: []tls.Certificate{ours.issue(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) })}}, skip: true, ok: true},
+		{name: "own authority is accepted", server: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, nil)}}, cas: ours.pool(), ok: true},
+		{name: "RejectsSelfSigned", server: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, nil)}}, hint: "introspection.ca_file"},
+		{name: "RejectsOtherAuthority", server: &tls.Config{Certificates: []tls.Certificate{newAuthority(t).issue(t, nil)}}, cas: ours.pool(), hint: "introspection.ca_file"},
+		{name: "RejectsExpired", server: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) })}}, cas: ours.pool(), hint: "expired"},
+		{name: "RejectsOtherHost", server: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"idp.example"} })}}, cas: ours.pool(), hint: "another host"},
+		{name: "RejectsCertificateOfClient", server: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })}}, cas: ours.pool(), hint: "not acceptable"},
+		{name: "RejectsTLS11", server: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, nil)}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, cas: ours.pool()},
+		{name: "endpoint that wants a client certificate", server: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, nil)}, ClientAuth: tls.RequireAnyClientCert}, cas: ours.pool(), hint: "alert"},
+		{name: "not verified when told so", server: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) })}}, skip: true, ok: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newEndpoint(t, json200(`{"active":true}`))

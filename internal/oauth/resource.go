@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -33,22 +34,37 @@ func ParseResource(s string) (Resource, error) {
 }
 
 func parseAbsolute(s string) (*url.URL, error) {
+	// What stands before an @ may be a password: such a text is never quoted.
+	shown := strconv.Quote(s)
+	if strings.Contains(s, "@") {
+		shown = "one with an @"
+	}
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("expected an absolute http or https URL, got %q", s)
+		return nil, fmt.Errorf("expected an absolute http or https URL, got %s", shown)
 	case u.Scheme != "https" && u.Scheme != "http":
-		return nil, fmt.Errorf("expected an absolute http or https URL, got %q", s)
+		return nil, fmt.Errorf("expected an absolute http or https URL, got %s", shown)
 	case u.Hostname() == "":
-		return nil, fmt.Errorf("expected a URL with a host, got %q", s)
+		return nil, fmt.Errorf("expected a URL with a host, got %s", shown)
 	case u.User != nil:
 		return nil, fmt.Errorf("expected a URL without user information, got one for host %q", u.Host)
 	case strings.Contains(s, "#"):
-		return nil, fmt.Errorf("expected a URL without fragment, got %q", s)
+		return nil, fmt.Errorf("expected a URL without fragment, got %s", shown)
+	case u.ForceQuery:
+		return nil, fmt.Errorf("expected a URL without empty query, got %s", shown)
 	}
 	for i := range len(s) {
 		if s[i] <= 0x20 || s[i] >= 0x7f || s[i] == '"' || s[i] == '\\' {
-			return nil, fmt.Errorf("expected a URL of printable ASCII without quotes, got %q", s)
+			return nil, fmt.Errorf("expected a URL of printable ASCII without quotes, got %s", shown)
+		}
+	}
+	// The parser decodes percent signs here, so any byte could have come in that way.
+	for i := range len(u.Host) {
+		switch c := u.Host[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte(".-_:[]", c) >= 0:
+		default:
+			return nil, fmt.Errorf("expected a host of letters, digits, dots and hyphens, got %s", shown)
 		}
 	}
 	return u, nil

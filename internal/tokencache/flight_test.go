@@ -182,7 +182,7 @@ func TestFetchThatFailsOddlyIsAnError(t *testing.T) {
 		panic bool
 	}{
 		{name: "panic with a value", fetch: func() (*tokencache.Entry, error) { panic("CANARY-secret") }, want: "type string", panic: true},
-		{name: "panic of the runtime", fetch: func() (*tokencache.Entry, error) { var m map[string]int; m["x"] = 1; return nil, nil }, want: "nil map", panic: true},
+		{name: "panic of the runtime", fetch: func() (*tokencache.Entry, error) { return make([]*tokencache.Entry, 0, 1)[len("x")], nil }, want: "out of range", panic: true},
 		{name: "end of the goroutine", fetch: func() (*tokencache.Entry, error) { runtime.Goexit(); return nil, nil }, want: "goroutine ended", panic: true},
 		{name: "neither entry nor error", fetch: func() (*tokencache.Entry, error) { return nil, nil }, want: "got neither"},
 	} {

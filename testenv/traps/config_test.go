@@ -21,10 +21,9 @@ func TestConfigurationThatCannotWork(t *testing.T) {
 		{name: "unresolved reference", env: map[string]string{"GATEWAY_CLIENT_SECRET": ""}, field: "client_secret"},
 		{name: "unreadable key", config: "phantom_token: {issuer: 'https://gw.example.com/internal', audience: 'https://orders.internal', signing_key_file: /nonexistent/key.jwk}\n", field: "phantom_token.signing_key_file"},
 		{name: "http outside loopback", config: "introspection_endpoint: http://idp.example.com/introspect\n", field: "introspection_endpoint"},
-		{name: "mint without key", config: "phantom_token: {mode: mint, issuer: 'https://gw.example.com/internal', audience: 'https://orders.internal'}\n", field: "phantom_token"},
 		{name: "offline_access", config: "scope: mcp:read offline_access\n", field: "scope"},
-		{name: "resource without authorization servers", config: "authorization_servers: []\n", field: "authorization_servers"},
-		{name: "resource with fragment", config: "resource: 'https://gw.example.com/mcp#x'\n", field: "resource"},
+		{name: "unreadable certificate authority", config: "introspection: {ca_file: /nonexistent/ca.pem}\n", field: "introspection.ca_file"},
+		{name: "claim map over a registered claim", config: "phantom_token: {issuer: 'https://gw.example.com/internal', audience: 'https://orders.internal', signing_key_file: KEY, claims: {sub: email}}\n", field: "phantom_token.claims"},
 		{name: "phantom audience is the resource", config: "phantom_token: {issuer: 'https://gw.example.com/internal', audience: 'https://gw.example.com/mcp', signing_key_file: KEY}\n", field: "phantom_token.audience"},
 	}
 	for _, tt := range tests {

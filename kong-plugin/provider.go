@@ -90,19 +90,19 @@ const maxCAFile = 4 << 20
 func readBounded(file string) ([]byte, error) {
 	info, err := os.Stat(file)
 	if err != nil {
-		return nil, fmt.Errorf("reading certificates: %w", err)
+		return nil, fmt.Errorf("expected a readable file of certificates: %w", err)
 	}
 	if !info.Mode().IsRegular() { // others might never end, or never begin
 		return nil, fmt.Errorf("expected certificate file %s to be a regular file", file)
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, fmt.Errorf("reading certificates: %w", err)
+		return nil, fmt.Errorf("expected a readable file of certificates: %w", err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxCAFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("reading certificates: %w", err)
+		return nil, fmt.Errorf("expected a readable file of certificates: %w", err)
 	}
 	if len(data) > maxCAFile {
 		return nil, fmt.Errorf("expected certificate file %s to have at most %d bytes", file, maxCAFile)

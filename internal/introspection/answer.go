@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"unicode/utf8"
 
 	"phantomtoken/internal/oauth"
 )
@@ -114,9 +113,9 @@ func (c *Client) judge(ctx context.Context, a answer) (*Result, *Error) {
 
 // judgeJSON reads RFC 7662 §2.2, with Keycloak's member jwt where a JWT was asked for.
 func (c *Client) judgeJSON(ctx context.Context, body []byte) (*Result, *Error) {
-	in, err := parseIntrospection(body)
+	in, err := oauth.ParseIntrospection(body)
 	if err != nil {
-		return nil, c.malformed(err)
+		return nil, c.malformed(err) // the text names members and quotes nothing
 	}
 	if !in.Active {
 		return inactive(), nil
@@ -159,37 +158,6 @@ func (c *Client) judgeJWT(ctx context.Context, body []byte) (*Result, *Error) {
 	active := *in
 	active.Active = true
 	return &Result{Introspection: &active, JWT: jwt}, nil
-}
-
-// parseIntrospection is oauth.ParseIntrospection with errors that hold no byte of body.
-func parseIntrospection(body []byte) (*oauth.Introspection, error) {
-	if !utf8.Valid(body) {
-		return nil, errors.New("expected UTF-8, got something else") // encoding/json would repair it silently
-	}
-	in, err := oauth.ParseIntrospection(body)
-	if err != nil {
-		return nil, withoutScope(body, err)
-	}
-	return in, nil
-}
-
-// withoutScope replaces the one error that quotes the answer, that of a scope token
-// outside the alphabet of RFC 6749 §3.3.
-func withoutScope(body []byte, err error) error {
-	claims, parseErr := oauth.ParseClaims(body)
-	if parseErr != nil {
-		return err
-	}
-	return scopeless(claims, err)
-}
-
-func scopeless(claims map[string]any, err error) error {
-	if scope, ok := claims["scope"].(string); ok {
-		if _, scopeErr := oauth.ParseScopes(scope); scopeErr != nil {
-			return errors.New(`member "scope": expected scope tokens (RFC 6749 §3.3), got other characters`)
-		}
-	}
-	return err
 }
 
 func (c *Client) malformed(err error) *Error {

@@ -125,11 +125,23 @@ func TestResponsesThatSayNothing(t *testing.T) {
 		}, kind: introspection.KindTooLarge, status: 200, hint: "introspection.max_response_bytes"},
 		{name: "5 MB in chunks", answer: func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
-			if err := http.NewResponseController(w).Flush(); err != nil {
-				panic(http.ErrAbortHandler)
-			}
+			_ = http.NewResponseController(w).Flush()
 			_, _ = io.WriteString(w, huge)
 		}, kind: introspection.KindTooLarge, status: 200, hint: "introspection.max_response_bytes"},
+		{name: "5 MB announced and never sent", answer: func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", fmt.Sprint(len(huge)))
+			w.Header().Set("Content-Type", "application/json")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}, kind: introspection.KindTooLarge, status: 200},
+		{name: "body without end", answer: func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			for {
+				if _, err := io.WriteString(w, huge); err != nil {
+					return
+				}
+			}
+		}, kind: introspection.KindTooLarge, status: 200},
 		{name: "body shorter than its length", answer: func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			json200(`{"active":true}`)(w, r)

@@ -164,6 +164,7 @@ func TestJWTThatDoesNotVerify(t *testing.T) {
 		{name: "RejectsExpired", jwt: expired(t, p), keyless: true},
 		{name: "RejectsAlgNone", jwt: unsigned(`{"alg":"none","typ":"at+jwt"}`, `{"sub":"x"}`), keyless: true},
 		{name: "RejectsAlgNoneWithoutSignature", jwt: strings.TrimSuffix(unsigned(`{"alg":"none"}`, `{"sub":"x"}`), "c2lnbmF0dXJl"), keyless: true},
+		{name: "RejectsStrippedSignature", jwt: parts[0] + "." + parts[1] + ".", keyless: true},
 		{name: "RejectsAlgNoneInOtherCase", jwt: unsigned(`{"alg":"nOnE"}`, `{"sub":"x"}`), keyless: true},
 		{name: "RejectsSymmetric", jwt: unsigned(`{"alg":"HS256"}`, `{"sub":"x"}`), keyless: true},
 		{name: "RejectsMissingAlg", jwt: unsigned(`{"typ":"JWT"}`, `{"sub":"x"}`), keyless: true},

@@ -257,6 +257,48 @@ func TestResetOfKeptConnectionIsTriedOnce(t *testing.T) {
 	}
 }
 
+// After a restart of the provider all kept connections are dead, not only the one that
+// happens to be used first.
+func TestSecondTryUsesANewConnection(t *testing.T) {
+	const kept = 3
+	arrived, release := make(chan struct{}, kept), make(chan struct{})
+	url, accepted := rawServer(t, func(n int, conn *net.TCPConn, in *bufio.Reader) {
+		for i := 0; readRequest(in) == nil; i++ {
+			if n < kept && i == 0 {
+				arrived <- struct{}{}
+				<-release
+			}
+			if n < kept && i == 1 {
+				reset(conn)
+				return
+			}
+			if _, err := io.WriteString(conn, goodAnswer); err != nil {
+				return
+			}
+		}
+	})
+	c := newClient(t, introspection.Config{Endpoint: url})
+	var wg sync.WaitGroup
+	for range kept {
+		wg.Go(func() {
+			if _, err := c.Introspect(t.Context(), "token"); err != nil {
+				t.Errorf("before the restart: %v", err)
+			}
+		})
+	}
+	for range kept {
+		<-arrived
+	}
+	close(release)
+	wg.Wait()
+	if got, err := c.Introspect(t.Context(), "token"); err != nil || !got.Introspection.Active {
+		t.Errorf("after it: got %v, %v, want active", got, err)
+	}
+	if n := accepted(); n != kept+1 {
+		t.Errorf("got %d connections, want %d", n, kept+1)
+	}
+}
+
 func TestConnectionsAreKeptAndBounded(t *testing.T) {
 	const most, calls, later = 4, 60, 20
 	arrived, release := make(chan struct{}, calls+later), make(chan struct{})

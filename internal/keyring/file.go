@@ -73,14 +73,14 @@ func readKeyFile(path string, private bool) ([]byte, error) {
 	// Before opening: to open a named pipe would wait for its writer.
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("expected a readable key file: %w", err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("expected key file %s to be a regular file", path)
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("expected a readable key file: %w", err)
 	}
 	defer f.Close()
 	// The open file, not the name: what is checked is what is read.

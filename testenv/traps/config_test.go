@@ -23,7 +23,6 @@ func TestConfigurationThatCannotWork(t *testing.T) {
 		{name: "http outside loopback", config: "introspection_endpoint: http://idp.example.com/introspect\n", field: "introspection_endpoint"},
 		{name: "offline_access", config: "scope: mcp:read offline_access\n", field: "scope"},
 		{name: "unreadable certificate authority", config: "introspection: {ca_file: /nonexistent/ca.pem}\n", field: "introspection.ca_file"},
-		{name: "claim map over a registered claim", config: "phantom_token: {issuer: 'https://gw.example.com/internal', audience: 'https://orders.internal', signing_key_file: KEY, claims: {sub: email}}\n", field: "phantom_token.claims"},
 		{name: "phantom audience is the resource", config: "phantom_token: {issuer: 'https://gw.example.com/internal', audience: 'https://gw.example.com/mcp', signing_key_file: KEY}\n", field: "phantom_token.audience"},
 	}
 	for _, tt := range tests {

@@ -1,0 +1,61 @@
+# Needs Go and make, nothing else. `make` alone says what there is.
+
+GO       ?= go
+ARGS     ?=
+FUZZTIME ?= 10s
+KEYS     ?= .demo
+
+# The race detector needs a C compiler; without one the tests run without it.
+RACE := $(shell command -v $$($(GO) env CC | cut -d' ' -f1) >/dev/null 2>&1 && echo -race)
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test check promises bench fuzz keys clean
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/phantom-token (Kong plugin) and bin/token-exchange-sidecar
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/phantom-token ./kong-plugin
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/token-exchange-sidecar ./sidecar
+
+demo: build ## run the whole chain and show each step; ARGS=-serve stays up
+	@$(GO) run ./testenv/demo -bin bin $(ARGS)
+
+test: check promises ## run all checks and tests, one line for each promise
+	@echo "== tests"
+	$(GO) test $(RACE) ./...
+
+check:
+	@echo "== go vet"
+	$(GO) vet ./...
+	@echo "== gofmt"
+	@unformatted="$$(gofmt -l .)"; if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi
+	@echo "== staticcheck"
+	$(GO) tool staticcheck ./...
+
+# The lines of the subtests, each a promise in words, and all of the output when one fails.
+promises:
+	@echo "== promises"
+	@[ -n "$(RACE)" ] || echo "no C compiler: the tests run without the race detector"
+	@out="$$($(GO) test $(RACE) -count=1 -v -run '^TestPromise' ./testenv 2>&1)" && ok=yes || ok=no; \
+	if [ $$ok = no ]; then printf '%s\n' "$$out"; fi; \
+	printf '%s\n' "$$out" | sed -nE 's/^ *--- (PASS|FAIL|SKIP): TestPromises\/(.*) \(.*\)$$/\1  \2/p' | tr '_' ' '; \
+	[ $$ok = yes ]
+
+bench: ## run the benchmarks, each beside the same work without us
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+keys: build ## create signing keys in KEYS (.demo), mode 0600, where there are none
+	@bin/phantom-token keys -out $(KEYS)/phantom-token.jwk
+	@bin/phantom-token keys -out $(KEYS)/sidecar.jwk
+
+clean: ## remove what was built and the demonstration's keys
+	rm -rf bin .demo

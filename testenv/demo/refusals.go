@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"phantomtoken/testenv"
+	"phantomtoken/testenv/agent"
+	"phantomtoken/testenv/authserver"
+)
+
+// attempt is something that must be refused, or must go on working.
+type attempt struct {
+	what   string
+	url    string // the MCP URL when empty
+	token  func() string
+	status int
+	want   string // in WWW-Authenticate; "none" for no such field
+}
+
+// ask is a request that every MCP server answers.
+const ask = `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
+
+// refusals shows, one line each, what does not work.
+func (d *demo) refusals(ctx context.Context, a *agent.Agent) error {
+	s := d.stack
+	cached, err := a.Token(ctx)
+	if err != nil {
+		return err
+	}
+	issue := func(g authserver.Grant) func() string {
+		return func() string { return s.AuthServer.IssueToken(g) }
+	}
+	is := func(token string) func() string { return func() string { return token } }
+	invalid := `Bearer error="invalid_token"`
+
+	d.out.chapter("What is refused")
+	if err := d.try(ctx,
+		attempt{what: "no token", status: 401, want: "Bearer resource_metadata="},
+		attempt{what: "garbage", token: is("garbage"), status: 401, want: invalid},
+		attempt{what: "expired token", token: issue(authserver.Grant{Scope: testenv.ScopeRead, Resource: s.MCPURL, Lifetime: -time.Minute}), status: 401, want: invalid},
+		attempt{what: "revoked token", token: func() string {
+			token := s.AuthServer.IssueToken(authserver.Grant{Scope: testenv.ScopeRead, Resource: s.MCPURL})
+			s.AuthServer.Revoke(token)
+			return token
+		}, status: 401, want: invalid},
+		attempt{what: "token for another resource", token: issue(authserver.Grant{Scope: testenv.ScopeRead, Resource: s.OtherResource}), status: 401, want: invalid},
+		attempt{what: "token with a scope too few", token: issue(authserver.Grant{Scope: testenv.ScopeTrade, Resource: s.MCPURL}), status: 403, want: `Bearer error="insufficient_scope", scope="stocks/read stocks/trade"`},
+		attempt{what: "token without a user", token: issue(authserver.Grant{NoUser: true, Scope: testenv.ScopeRead, Resource: s.MCPURL}), status: 403, want: "none"},
+		attempt{what: "phantom token sent from outside", token: is(d.phantom), status: 401, want: invalid},
+		attempt{what: "exchanged token sent to the gateway", token: is(d.exchanged), status: 401, want: invalid},
+		attempt{what: "exchanged token sent to the MCP server", url: s.MCPServerURL, token: is(d.exchanged), status: 401},
+		attempt{what: "client's token sent to the MCP server", url: s.MCPServerURL, token: is(cached), status: 401},
+		attempt{what: "phantom token sent to the stocks API", url: s.APIURL + "/stocks", token: is(d.phantom), status: 401, want: invalidAtAPI},
+	); err != nil {
+		return err
+	}
+
+	d.out.note("The authorization server goes down.")
+	s.AuthServer.Trouble(authserver.Trouble{Down: true})
+	defer s.AuthServer.Trouble(authserver.Trouble{})
+	return d.try(ctx,
+		attempt{what: "new token while it is down", token: issue(authserver.Grant{Scope: testenv.ScopeRead, Resource: s.MCPURL}), status: 503, want: "none"},
+		attempt{what: "user who is known goes on working", token: is(cached), status: 200, want: "none"},
+	)
+}
+
+const invalidAtAPI = `error="invalid_token"`
+
+// try makes the attempts, one line each.
+func (d *demo) try(ctx context.Context, attempts ...attempt) error {
+	outside := &http.Client{Transport: d.stack.Recorder.Transport(client, &http.Transport{Proxy: nil, DisableKeepAlives: true})}
+	for _, at := range attempts {
+		address, method, body := at.url, http.MethodPost, ask
+		if address == "" {
+			address = d.stack.MCPURL
+		}
+		if strings.HasPrefix(address, d.stack.APIURL) {
+			method, body = http.MethodGet, ""
+		}
+		token := ""
+		if at.token != nil {
+			token = at.token()
+		}
+		res, text, err := send(ctx, outside, method, address, token, body)
+		if err != nil {
+			return err
+		}
+		challenge := res.Header.Get("WWW-Authenticate")
+		says := challenge
+		if says == "" {
+			says = text
+		}
+		if retry := res.Header.Get("Retry-After"); retry != "" {
+			says = "Retry-After: " + retry + " " + says
+		}
+		d.out.refusal(at.what, at.status, res.StatusCode, short(says))
+
+		var f facts
+		f.equal("status for "+at.what, at.status, res.StatusCode)
+		switch at.want {
+		case "":
+		case "none":
+			f.equal("WWW-Authenticate for "+at.what, "", challenge)
+		default:
+			f.contains("WWW-Authenticate for "+at.what, challenge, at.want)
+		}
+		if at.status == http.StatusServiceUnavailable {
+			f.holds("Retry-After for "+at.what, res.Header.Get("Retry-After") != "")
+		}
+		if token != "" {
+			f.holds("the answer does not repeat the token", !strings.Contains(fmt.Sprint(res.Header)+text, token))
+		}
+		d.facts += f.checked
+		if f.err != nil {
+			return f.err
+		}
+	}
+	// What passed behind was shown in the lines above.
+	_, err := d.stack.Recorder.Take(ctx)
+	return err
+}

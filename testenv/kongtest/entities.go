@@ -1,0 +1,467 @@
+package kongtest
+
+import (
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// serviceEntity is a service of the declarative configuration.
+type serviceEntity struct {
+	ID             string   `json:"id"`
+	Name           string   `json:"name"`
+	Retries        int      `json:"retries"`
+	Protocol       string   `json:"protocol"`
+	Host           string   `json:"host"`
+	Port           int      `json:"port"`
+	Path           string   `json:"path"`
+	ConnectTimeout int      `json:"connect_timeout"` // milliseconds
+	WriteTimeout   int      `json:"write_timeout"`   // milliseconds
+	ReadTimeout    int      `json:"read_timeout"`    // milliseconds
+	Tags           []string `json:"tags"`
+	TLSVerify      *bool    `json:"tls_verify"`
+	Enabled        bool     `json:"enabled"`
+}
+
+// routeEntity is a route of the declarative configuration.
+type routeEntity struct {
+	ID                      string              `json:"id"`
+	Name                    string              `json:"name"`
+	Protocols               []string            `json:"protocols"`
+	HTTPSRedirectStatusCode int                 `json:"https_redirect_status_code"`
+	StripPath               bool                `json:"strip_path"`
+	PreserveHost            bool                `json:"preserve_host"`
+	RequestBuffering        bool                `json:"request_buffering"`
+	Tags                    []string            `json:"tags"`
+	SNIs                    []string            `json:"snis"`
+	Methods                 []string            `json:"methods"`
+	Hosts                   []string            `json:"hosts"`
+	Paths                   []string            `json:"paths"`
+	Headers                 map[string][]string `json:"headers"`
+	RegexPriority           int                 `json:"regex_priority"`
+	PathHandling            string              `json:"path_handling"`
+	Service                 string              `json:"service"` // its id
+
+	service *serviceEntity
+}
+
+// only reports whether the route takes this protocol alone.
+func (r *routeEntity) only(protocol string) bool {
+	return !slices.ContainsFunc(r.Protocols, func(p string) bool { return p != protocol })
+}
+
+// pluginEntity is a plugin of the declarative configuration.
+type pluginEntity struct {
+	ID           string   `json:"id"`
+	Name         string   `json:"name"`
+	InstanceName string   `json:"instance_name"`
+	Route        string   `json:"route"`   // its id
+	Service      string   `json:"service"` // its id
+	Protocols    []string `json:"protocols"`
+	Enabled      bool     `json:"enabled"`
+
+	config map[string]any // filled, with references
+}
+
+// bundledPlugins are Kong's own, none of which is modelled.
+func bundledPlugins() map[string]bool {
+	const names = "jwt acl correlation-id cors oauth2 tcp-log udp-log file-log http-log key-auth hmac-auth " +
+		"basic-auth ip-restriction request-transformer response-transformer request-size-limiting rate-limiting " +
+		"response-ratelimiting syslog loggly datadog ldap-auth statsd bot-detection aws-lambda request-termination " +
+		"prometheus proxy-cache session acme grpc-gateway grpc-web pre-function post-function azure-functions zipkin " +
+		"opentelemetry ai-proxy ai-prompt-decorator ai-prompt-template ai-prompt-guard ai-request-transformer " +
+		"ai-response-transformer standard-webhooks redirect"
+	set := map[string]bool{}
+	for _, name := range strings.Fields(names) {
+		set[name] = true
+	}
+	return set
+}
+
+// Types that Kong's entities share.
+
+func uuidField() *schema { return &schema{Type: "string", UUID: true} }
+
+func timestampField() *schema { return &schema{Type: "integer", Timestamp: true} }
+
+func stringField() *schema { return &schema{Type: "string"} }
+
+func integerField(least, most float64, def any) *schema {
+	return &schema{Type: "integer", Between: []float64{least, most}, Default: some(def)}
+}
+
+func booleanField(def bool) *schema {
+	return &schema{Type: "boolean", Required: new(true), Default: some(def)}
+}
+
+func nameField() *schema {
+	return &schema{Type: "string", custom: func(v any) string {
+		name := text(v)
+		if !utf8.ValidString(name) {
+			return "invalid utf-8 character sequence"
+		}
+		for _, r := range name {
+			if r < 0x80 && !isAlphanumeric(r) && !strings.ContainsRune(".-_~", r) {
+				return fmt.Sprintf("invalid value '%s': the only accepted ascii characters are alphanumerics or ., -, _, and ~", name)
+			}
+		}
+		return ""
+	}}
+}
+
+func isAlphanumeric(r rune) bool {
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+}
+
+func tagsField() *schema {
+	return &schema{Type: "set", Elements: &schema{Type: "string", Required: new(true), custom: func(v any) string {
+		for _, r := range text(v) {
+			if r < ' ' || r == ',' || r == '/' || r == 0x7f {
+				return fmt.Sprintf("invalid tag '%s': expected printable ascii (except `,` and `/`) or valid utf-8 sequences", text(v))
+			}
+		}
+		return ""
+	}}}
+}
+
+func protocols() []any {
+	return []any{"grpc", "grpcs", "http", "https", "tcp", "tls", "tls_passthrough", "udp"}
+}
+
+func protocolField() *schema { return &schema{Type: "string", OneOf: protocols()} }
+
+// foreignField refers to another entity. In a nested entity it cannot be set: the parent
+// is what it refers to.
+func foreignField(nested bool) *schema {
+	if nested {
+		return &schema{Type: "foreign", Eq: some(null{}), Default: some(null{})}
+	}
+	return &schema{Type: "string", Default: some(null{})}
+}
+
+func pathField() *schema {
+	return &schema{
+		Type: "string", StartsWith: new("/"),
+		MatchNone: []patternRule{{Pattern: "//", Err: "must not have empty segments"}},
+		custom:    func(v any) string { return invalidPath(text(v)) },
+	}
+}
+
+// invalidPath says what is wrong with a URL path, nothing if it is right.
+func invalidPath(path string) string {
+	if ok, _ := luaMatch(path, "^/[%w%.%-%_%~%/%%%:%@%!%$%&%'%(%)%*%+%,%;%=]*$"); !ok {
+		return fmt.Sprintf("invalid path: '%s' (characters outside of the reserved list of RFC 3986 found)", path)
+	}
+	return badPercent(path)
+}
+
+func badPercent(path string) string {
+	for i := 0; i < len(path); i++ {
+		if path[i] != '%' {
+			continue
+		}
+		if i+2 >= len(path) {
+			return fmt.Sprintf("invalid url-encoded value: '%s'", path[i:])
+		}
+		if _, err := strconv.ParseUint(path[i+1:i+3], 16, 8); err != nil {
+			return fmt.Sprintf("invalid url-encoded value: '%s'", path[i:i+3])
+		}
+		i += 2
+	}
+	return ""
+}
+
+// invalidRouterPath says what is wrong with a path of a route: a prefix in normal form, or
+// a regular expression after "~".
+func invalidRouterPath(v any) string {
+	path := text(v)
+	pattern, isRegex := strings.CutPrefix(path, "~")
+	if !isRegex {
+		if fault := badPercent(path); fault != "" {
+			return fault
+		}
+		if normal := normalizePath(path); normal != path {
+			return fmt.Sprintf("non-normalized path, consider use '%s' instead", normal)
+		}
+		return ""
+	}
+	if _, err := regexp.Compile(pattern); err != nil {
+		return fmt.Sprintf("invalid regex: '%s' (kongtest knows RE2 only: %v)", pattern, err)
+	}
+	return ""
+}
+
+// invalidHost says what is wrong with a host name or address; a port is none of it.
+func invalidHost(v any) string {
+	host := text(v)
+	name, port, hasPort := strings.Cut(host, ":")
+	if strings.Count(host, ":") > 1 {
+		if ok, _ := luaMatch(strings.Trim(host, "[]"), "^[%x:%.]+$"); !ok {
+			return "invalid value: " + host
+		}
+		return ""
+	}
+	if hasPort && onlyDigits(port) && port != "" {
+		return "must not have a port"
+	}
+	if hasPort || !isHostname(name) {
+		return "invalid value: " + host
+	}
+	return ""
+}
+
+func isHostname(name string) bool {
+	if ok, _ := luaMatch(name, "^[%d%a%-%.%_]+$"); !ok {
+		return false
+	}
+	labels := strings.Split(name, ".")
+	for i, label := range labels {
+		if strings.HasSuffix(label, "-") || label == "" && i != len(labels)-1 {
+			return false
+		}
+	}
+	return true
+}
+
+func routerHostField() *schema {
+	return &schema{
+		Type:     "string",
+		MatchAll: []patternRule{{Pattern: "^[^*]*%*?[^*]*$", Err: "invalid wildcard: must have at most one wildcard"}},
+		MatchAny: &patternRules{Patterns: []string{"^%*%.", "%.%*$", "^[^*]*$"}, Err: "invalid wildcard: must be placed at leftmost or rightmost label"},
+		custom: func(v any) string {
+			host, _, _ := strings.Cut(strings.ReplaceAll(text(v), "*", "abc"), ":")
+			if !isHostname(host) && !strings.HasPrefix(text(v), "[") {
+				return "invalid hostname: " + text(v)
+			}
+			return ""
+		},
+	}
+}
+
+func headerNameField() *schema {
+	return &schema{
+		Type:      "string",
+		MatchNone: []patternRule{{Pattern: "^[Hh][Oo][Ss][Tt]$", Err: "cannot contain 'host' header, which must be specified in the 'hosts' attribute"}},
+		custom: func(v any) string {
+			if ok, _ := luaMatch(text(v), "^[%w%-_]+$"); !ok {
+				return fmt.Sprintf("bad header name '%s', allowed characters are A-Z, a-z, 0-9, '_', and '-'", text(v))
+			}
+			return ""
+		},
+	}
+}
+
+// extraFields are those that every entity of a declarative configuration may have.
+func extraFields() fieldList {
+	return fieldList{
+		{"_comment", stringField()},
+		{"_ignore", &schema{Type: "array", Elements: &schema{Type: "any"}}},
+	}
+}
+
+// serviceFields are the fields of a service.
+func serviceFields() fieldList {
+	timeout := func() *schema { return integerField(1, 1<<31-2, 60000.0) }
+	return append(fieldList{
+		{"id", uuidField()}, {"created_at", timestampField()}, {"updated_at", timestampField()}, {"name", nameField()},
+		{"retries", integerField(0, 32767, 5.0)},
+		{"protocol", &schema{Type: "string", OneOf: protocols(), Required: new(true), Default: some("http")}},
+		{"host", &schema{Type: "string", Required: new(true), custom: invalidHost}},
+		{"port", &schema{Type: "integer", Between: []float64{0, 65535}, Required: new(true), Default: some(80.0)}},
+		{"path", pathField()},
+		{"connect_timeout", timeout()}, {"write_timeout", timeout()}, {"read_timeout", timeout()},
+		{"tags", tagsField()},
+		{"client_certificate", foreignField(false)},
+		{"tls_verify", &schema{Type: "boolean"}},
+		{"tls_verify_depth", &schema{Type: "integer", Between: []float64{0, 64}}},
+		{"ca_certificates", &schema{Type: "array", Elements: &schema{Type: "string", UUID: true}}},
+		{"enabled", booleanField(true)},
+	}, extraFields()...)
+}
+
+// serviceChecks: what only some protocols can have.
+func serviceChecks() []entityCheck {
+	unlessTLS := func(field string) entityCheck {
+		return entityCheck{Name: "conditional", Conditional: &conditional{
+			IfField: "protocol", IfMatch: &schema{NotOneOf: []any{"https", "tls"}},
+			ThenField: field, ThenMatch: &schema{Eq: some(null{})},
+		}}
+	}
+	return []entityCheck{
+		{Name: "conditional", Conditional: &conditional{
+			IfField: "protocol", IfMatch: &schema{OneOf: []any{"tcp", "tls", "udp", "grpc", "grpcs"}},
+			ThenField: "path", ThenMatch: &schema{Eq: some(null{})},
+		}},
+		unlessTLS("client_certificate"), unlessTLS("tls_verify"), unlessTLS("tls_verify_depth"), unlessTLS("ca_certificates"),
+	}
+}
+
+// serviceURL expands the field url of a service.
+func serviceURL(v any) map[string]any {
+	u, err := url.Parse(text(v))
+	if err != nil {
+		return map[string]any{"host": null{}}
+	}
+	orNull := func(s string) any {
+		if s == "" {
+			return null{}
+		}
+		return s
+	}
+	port, hasPort := 0.0, u.Port() != ""
+	if hasPort {
+		port, _ = strconv.ParseFloat(u.Port(), 64)
+	}
+	protocol := u.Scheme
+	switch {
+	case protocol != "":
+	case port == 443:
+		protocol = "https"
+	default:
+		protocol = "http"
+	}
+	if !hasPort {
+		port = 80
+		if protocol == "https" {
+			port = 443
+		}
+	}
+	return map[string]any{"protocol": protocol, "host": orNull(u.Hostname()), "port": port, "path": orNull(u.EscapedPath())}
+}
+
+// routeFields are the fields of a route.
+func routeFields(nested bool) fieldList {
+	return append(fieldList{
+		{"id", uuidField()}, {"created_at", timestampField()}, {"updated_at", timestampField()}, {"name", nameField()},
+		{"protocols", &schema{
+			Type: "set", LenMin: new(1), Required: new(true), Elements: protocolField(), Default: some([]any{"http", "https"}),
+			Subsets: [][]string{{"http", "https"}, {"tcp", "tls", "udp"}, {"tls_passthrough"}, {"grpc", "grpcs"}},
+		}},
+		{"https_redirect_status_code", &schema{Type: "integer", OneOf: []any{426.0, 301.0, 302.0, 307.0, 308.0}, Default: some(426.0), Required: new(true)}},
+		{"strip_path", booleanField(true)}, {"preserve_host", booleanField(false)},
+		{"request_buffering", booleanField(true)}, {"response_buffering", booleanField(true)},
+		{"tags", tagsField()},
+		{"service", foreignField(nested)},
+		{"snis", &schema{Type: "set", Elements: &schema{Type: "string", custom: invalidHost}}},
+		{"sources", &schema{Type: "set", Elements: &schema{Type: "any"}}},
+		{"destinations", &schema{Type: "set", Elements: &schema{Type: "any"}}},
+		{"methods", &schema{Type: "set", Elements: &schema{Type: "string", Match: new("^%u+$")}}},
+		{"hosts", &schema{Type: "array", Elements: routerHostField()}},
+		{"paths", &schema{Type: "array", Elements: &schema{
+			Type:      "string",
+			MatchAny:  &patternRules{Patterns: []string{"^/", "^~/"}, Err: "should start with: / (fixed path) or ~/ (regex path)"},
+			MatchNone: []patternRule{{Pattern: "//", Err: "must not have empty segments"}},
+			custom:    invalidRouterPath,
+		}}},
+		{"headers", &schema{Type: "map", Keys: headerNameField(), Values: &schema{Type: "array", Elements: stringField()}}},
+		{"regex_priority", &schema{Type: "integer", Default: some(0.0)}},
+		{"path_handling", &schema{Type: "string", Default: some("v0"), OneOf: []any{"v0", "v1"}}},
+	}, extraFields()...)
+}
+
+// routeRecord is the definition of a route, with what its protocols forbid and require.
+func routeRecord(nested bool) *schema {
+	none := func(err string) *schema {
+		return &schema{Type: "set", Elements: &schema{Type: "any"}, Eq: some(null{}), Err: err}
+	}
+	matchers := []string{"methods", "hosts", "headers", "paths"}
+	overHTTP := &schema{
+		Type: "record",
+		Fields: fieldList{
+			{"sources", none("cannot set 'sources' when 'protocols' is 'http' or 'https'")},
+			{"destinations", none("cannot set 'destinations' when 'protocols' is 'http' or 'https'")},
+		},
+		EntityChecks: []entityCheck{{Name: "conditional_at_least_one_of", AtLeast: &conditionalAtLeast{
+			IfField: "protocols", IfMatch: &schema{Contains: some("https")},
+			ThenAtLeastOneOf: append(slices.Clone(matchers), "snis"), ThenErr: "must set one of %s when 'protocols' is 'https'",
+			ElseMatch:            &schema{Contains: some("http")},
+			ElseThenAtLeastOneOf: matchers, ElseThenErr: "must set one of %s when 'protocols' is 'http'",
+		}}},
+	}
+	others := &schema{Type: "record", Fields: fieldList{{"protocols", &schema{
+		Type: "set", Elements: protocolField(),
+		custom: func(any) string { return "kongtest models routes for http and https only" },
+	}}}}
+	return &schema{
+		Type: "record", Fields: routeFields(nested),
+		subschemaKey: "protocols",
+		subschemas: map[string]*schema{
+			"http": overHTTP, "https": overHTTP,
+			"grpc": others, "grpcs": others, "tcp": others, "tls": others, "udp": others, "tls_passthrough": others,
+		},
+		EntityChecks: []entityCheck{{Name: "conditional", Conditional: &conditional{
+			IfField:   "protocols",
+			IfMatch:   &schema{Elements: &schema{Type: "string", NotOneOf: []any{"grpcs", "https", "tls", "tls_passthrough"}}},
+			ThenField: "snis", ThenMatch: &schema{LenEq: new(0)},
+			ThenErr: "'snis' can only be set when 'protocols' is 'grpcs', 'https', 'tls' or 'tls_passthrough'",
+		}}},
+	}
+}
+
+// pluginFields are the fields of a plugin; foreign makes those that refer to others.
+func pluginFields(foreign func() *schema) fieldList {
+	return append(fieldList{
+		{"id", uuidField()}, {"name", &schema{Type: "string", Required: new(true)}}, {"instance_name", nameField()},
+		{"created_at", timestampField()}, {"updated_at", timestampField()},
+		{"route", foreign()}, {"service", foreign()}, {"consumer", foreign()},
+		{"config", &schema{Type: "record", Abstract: true}},
+		{"protocols", &schema{Type: "set", Required: new(true), Elements: protocolField(), Default: some([]any{"grpc", "grpcs", "http", "https"})}},
+		{"enabled", booleanField(true)},
+		{"tags", tagsField()},
+	}, extraFields()...)
+}
+
+// pluginRecord is the definition of a plugin with the enabled plugins' configurations.
+func pluginRecord(nested bool, plugins map[string]*plugin) *schema {
+	s := &schema{
+		Type: "record", Fields: pluginFields(func() *schema { return foreignField(nested) }), subschemaKey: "name", subschemas: map[string]*schema{},
+		subschemaError: "plugin '%s' not enabled; add it to the 'plugins' configuration property",
+	}
+	for name, p := range plugins {
+		s.subschemas[name] = p.schema
+	}
+	return s
+}
+
+// arrayOf is a list of records with these further fields.
+func arrayOf(record *schema, nested ...namedSchema) *schema {
+	record.Fields = append(record.Fields, nested...)
+	return &schema{Type: "array", Elements: record}
+}
+
+// declarativeSchema is the format of a kong.yml: services, routes and plugins, nested or
+// not.
+func declarativeSchema(plugins map[string]*plugin) *schema {
+	nestedPlugins := func() namedSchema { return namedSchema{"plugins", arrayOf(pluginRecord(true, plugins))} }
+	service := &schema{
+		Type: "record", Fields: serviceFields(), EntityChecks: serviceChecks(),
+		shorthands: map[string]shorthand{"url": {schema: stringField(), expand: serviceURL}},
+	}
+	fields := fieldList{
+		{"_format_version", &schema{Type: "string", Required: new(true), OneOf: []any{"1.1", "2.1", "3.0"}, custom: func(v any) string {
+			return unless(v == "3.0", "kongtest models the format version 3.0 only")
+		}}},
+		{"_transform", &schema{Type: "boolean"}},
+		{"services", arrayOf(service, namedSchema{"routes", arrayOf(routeRecord(true), nestedPlugins())}, nestedPlugins())},
+		{"routes", arrayOf(routeRecord(false), nestedPlugins())},
+		{"plugins", arrayOf(pluginRecord(false, plugins))},
+	}
+	for _, name := range unmodelledEntities() {
+		fields = append(fields, namedSchema{name, &schema{Type: "any", custom: func(any) string {
+			return "kongtest does not model this entity"
+		}}})
+	}
+	return &schema{Type: "record", Fields: append(fields, extraFields()...)}
+}
+
+// unmodelledEntities are those that Kong knows beside services, routes and plugins.
+func unmodelledEntities() []string {
+	return []string{
+		"workspaces", "consumers", "certificates", "snis", "upstreams", "targets", "ca_certificates",
+		"clustering_data_planes", "parameters", "vaults", "key_sets", "keys", "filter_chains",
+	}
+}

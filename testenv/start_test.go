@@ -1,0 +1,56 @@
+package testenv_test
+
+import (
+	"bytes"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"phantomtoken/testenv"
+)
+
+// A stack that cannot start says why and leaves nothing behind.
+func TestStartFails(t *testing.T) {
+	folder := t.TempDir()
+	var log bytes.Buffer
+	s, err := testenv.Start(t.Context(), testenv.Options{
+		Binaries: testenv.BinariesIn(filepath.Join(folder, "nothing-here")),
+		Folder:   filepath.Join(folder, "keys"),
+		Log:      &log,
+	})
+	if err == nil {
+		_ = s.Close()
+		t.Fatal("got a stack without programs, want an error")
+	}
+	for _, want := range []string{"starting test environment", "sidecar", "no such file"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q in it", err, want)
+		}
+	}
+	if !strings.Contains(log.String(), testenv.AuthServer) {
+		t.Error("the log was not copied")
+	}
+	nothingLeft(t)
+}
+
+// nothingLeft waits until no goroutine of this module's packages is left. Connections end
+// when both sides have noticed, so that may take a moment.
+func nothingLeft(t *testing.T) {
+	t.Helper()
+	deadline := time.NewTimer(10 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		left := ours()
+		if left == "" {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("goroutines left behind:\n%s", left)
+		}
+	}
+}

@@ -42,8 +42,8 @@ promises:
 	printf '%s\n' "$$out" | sed -nE 's/^ *--- (PASS|FAIL|SKIP): TestPromises\/(.*) \(.*\)$$/\1  \2/p' | tr '_' ' '; \
 	[ $$ok = yes ]
 
-bench: ## run the benchmarks, each beside the same work without us
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench: ## run the benchmarks, each beside the same work without us, as a table of ratios
+	$(GO) test -run '^$$' -bench . -benchmem ./... | $(GO) run ./testenv/ratio
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@set -e; for pkg in $$($(GO) list ./...); do \

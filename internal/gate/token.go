@@ -84,20 +84,17 @@ func (g *Gate) token(ctx context.Context, token string, gw Gateway) (*tokencache
 	return entry, nil
 }
 
-// expiry is when an answer has to be asked for again: never after the token's own exp
-// (RFC 7662 §4), soon when the token was refused.
+// expiry is when an answer has to be asked for again: soon when it is no. The cache ends
+// it with the token's own exp when that is earlier (RFC 7662 §4).
 func (g *Gate) expiry(in *oauth.Introspection) time.Time {
-	now := g.now()
+	life := g.cfg.CacheTTL
 	switch {
-	case !in.Active, !in.Expiry.IsZero() && !in.Expiry.After(now):
-		return now.Add(g.cfg.NegativeTTL)
+	case !in.Active:
+		life = g.cfg.NegativeTTL
 	case in.Expiry.IsZero():
-		return now.Add(min(g.cfg.CacheTTL, withoutExpiry))
-	case in.Expiry.Before(now.Add(g.cfg.CacheTTL)):
-		return in.Expiry
-	default:
-		return now.Add(g.cfg.CacheTTL)
+		life = min(life, withoutExpiry)
 	}
+	return g.now().Add(life)
 }
 
 // headerType is the typ of a token that looks like a JWT, in lower case and without

@@ -128,8 +128,9 @@ func (g *Gateway) apply(text []byte, first bool) error {
 		// Kong's master process loads the configuration too, before it forks the workers.
 		g.sequence.Add(int64(len(d.plugins)))
 	}
+	secrets := &vault{env: g.cfg.Env, log: g.errlog, logged: map[string]bool{}}
 	for _, w := range g.workers {
-		w.loaded.Store(d.load(g, rt))
+		w.loaded.Store(d.load(g, rt, secrets))
 	}
 	return nil
 }

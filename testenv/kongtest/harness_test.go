@@ -299,3 +299,5 @@ func readResponse(t testing.TB, r *bufio.Reader, method string) *response {
 	}
 	return &response{res, string(data)}
 }
+
+func sprint(v any) string { return fmt.Sprint(v) }

@@ -15,9 +15,8 @@ type scopeKey struct{ route, service string }
 
 // load makes a worker's own copy of the configuration: every loading gives every plugin
 // configuration a new number.
-func (d *declarative) load(g *Gateway, rt *router) *loadedConfig {
+func (d *declarative) load(g *Gateway, rt *router, secrets *vault) *loadedConfig {
 	c := &loadedConfig{router: rt, order: g.order, configs: map[string]map[scopeKey]*pluginConfig{}}
-	secrets := &vault{env: g.cfg.Env, log: g.errlog}
 	for _, p := range d.plugins {
 		if !p.Enabled || !slices.ContainsFunc(p.Protocols, isHTTP) {
 			continue

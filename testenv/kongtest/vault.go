@@ -12,16 +12,19 @@ func isReference(s string) bool {
 }
 
 // vault is Kong's only vault in its open edition: the environment of the gateway.
+// One is made for every loading of the configuration; it is used by one goroutine.
 type vault struct {
-	env map[string]string
-	log *errorLog
+	env    map[string]string
+	log    *errorLog
+	logged map[string]bool // references that could not be resolved
 }
 
 // resolve returns the value of a reference. As in Kong, one that cannot be resolved is the
 // empty string and a line in the log.
 func (v *vault) resolve(reference string) string {
 	value, err := v.lookup(reference)
-	if err != nil {
+	if err != nil && !v.logged[reference] {
+		v.logged[reference] = true
 		v.log.printf(levelNotice, "[kong] init.lua:1703 unable to resolve reference %s (%v)", reference, err)
 	}
 	return value

@@ -19,7 +19,8 @@ build: ## build bin/phantom-token (Kong plugin) and bin/token-exchange-sidecar
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/token-exchange-sidecar ./sidecar
 
 demo: build ## run the whole chain and show each step; ARGS=-serve stays up
-	@$(GO) run ./testenv/demo -bin bin $(ARGS)
+	@$(GO) build -o bin/demo ./testenv/demo
+	@exec bin/demo -bin bin $(ARGS)
 
 test: check promises ## run all checks and tests, one line for each promise
 	@echo "== tests"
@@ -42,12 +43,13 @@ promises:
 	printf '%s\n' "$$out" | sed -nE 's/^ *--- (PASS|FAIL|SKIP): TestPromises\/(.*) \(.*\)$$/\1  \2/p' | tr '_' ' '; \
 	[ $$ok = yes ]
 
-bench: ## run the benchmarks, each beside the same work without us, as a table of ratios
-	$(GO) test -run '^$$' -bench . -benchmem ./... | $(GO) run ./testenv/ratio
+bench: ## run the benchmarks, each as a ratio to the same work without us
+	@$(GO) test -p 1 -run '^$$' -bench . -benchmem ./... | $(GO) run ./testenv/ratio
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@set -e; for pkg in $$($(GO) list ./...); do \
-	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	  listed="$$($(GO) test -list '^Fuzz' $$pkg)"; \
+	  for target in $$(printf '%s\n' "$$listed" | grep '^Fuzz' || true); do \
 	    echo "== $$pkg $$target"; \
 	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
 	  done; \

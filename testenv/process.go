@@ -31,6 +31,9 @@ func startProcess(path string, env []string, output io.Writer) (*process, error)
 	cmd := exec.Command(path)
 	cmd.Env = env
 	cmd.Stdout, cmd.Stderr = output, output
+	// Ctrl-C on a terminal goes to everybody in the foreground; our programs end in order,
+	// when they are told.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", path, err)
 	}

@@ -22,7 +22,7 @@ import (
 // sockets and clients. The promises run in order and share one stack.
 //
 // Covers: MCP-01, MCP-02, MCP-03, MCP-04, MCP-05, MCP-11, MCP-15, MCP-17, MCP-20, MCP-24,
-// Covers: MCP-33, MCP-36, MCP-38, MCP-44, CH-11, CH-17, BT-05, BT-07, BT-14, PR-05, PR-21,
+// Covers: MCP-33, MCP-36, MCP-38, MCP-39, MCP-44, CH-11, CH-17, BT-05, BT-07, BT-14, PR-05, PR-21,
 // Covers: BC-13, CO-01, CO-05, CO-06, CA-05, IN-09, JW-01, JW-03, JW-04, JW-14, JW-17,
 // Covers: TX-17
 func TestPromises(t *testing.T) {
@@ -100,7 +100,7 @@ func registersItself(t *testing.T, w *world) {
 	if err != nil || refused || !strings.Contains(text, `"price":412.5`) {
 		t.Errorf("prices: got %s, refused %t, %v", text, refused, err)
 	}
-	<-w.progress
+	receive(t, w.progress, "the progress of the call")
 	if got := len(between(w.take(t), "MCP client", testenv.AuthServer, "/register")); got != 1 {
 		t.Errorf("registrations: got %d, want 1", got)
 	}
@@ -430,46 +430,44 @@ func introspectedOnce(t *testing.T, w *world) {
 // The second price is held back until the client has seen the progress of the first: a
 // gateway that buffers would wait for ever.
 func streams(t *testing.T, w *world) {
-	release := w.holdAnswer("/stocks/GLBX")
-	defer release()
+	second := w.holdRequest("/stocks/GLBX")
+	defer second.release()
 	first := make(chan string, 1)
 	go func() {
 		first <- <-w.progress
-		release()
+		second.release()
 	}()
 	text, refused, err := w.john.Call(t.Context(), "fetch_stock_prices", map[string]any{"symbols": []string{"ACME", "GLBX"}})
 	if err != nil || refused {
 		t.Fatalf("prices: got %s, refused %t, %v", text, refused, err)
 	}
-	if got := <-first; got != "ACME" {
+	if got := receive(t, first, "the first progress"); got != "ACME" {
 		t.Errorf("first progress: got %q, want ACME", got)
 	}
-	if got := <-w.progress; got != "GLBX" {
+	if got := receive(t, w.progress, "the second progress"); got != "GLBX" {
 		t.Errorf("second progress: got %q, want GLBX", got)
 	}
 }
 
-// The MCP server gives up its call of the API when the client has gone.
+// The client goes away while the API is at work for it. The API's caller, the MCP server,
+// goes away too: the disconnect has come through gateway and MCP server.
 func disconnect(t *testing.T, w *world) {
-	w.take(t)
-	release := w.holdAnswer("/stocks/INIT")
-	defer release()
+	second := w.holdRequest("/stocks/INIT")
+	defer second.release()
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	failed := make(chan error, 1)
 	go func() {
 		_, _, err := w.john.Call(ctx, "fetch_stock_prices", map[string]any{"symbols": []string{"ACME", "INIT"}})
 		failed <- err
 	}()
-	<-w.progress // ACME is here, INIT under way
+	receive(t, second.arrived, "the second request at the API")
+	receive(t, w.progress, "the progress of the first")
 	cancel()
-	if err := <-failed; err == nil {
+	if err := receive(t, failed, "the end of the canceled call"); err == nil {
 		t.Error("the canceled call succeeded")
 	}
-	release()
-	// Everything under way ends, which take waits for.
-	if got := len(between(w.take(t), testenv.Gateway, testenv.MCPServer, "/mcp")); got == 0 {
-		t.Error("no request reached the MCP server")
-	}
+	receive(t, second.gone, "the end of the API's caller")
 }
 
 func refusedTool(t *testing.T, a *agent.Agent, tool string, arguments map[string]any, want string) {

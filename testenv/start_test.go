@@ -38,19 +38,45 @@ func TestStartFails(t *testing.T) {
 // when both sides have noticed, so that may take a moment.
 func nothingLeft(t *testing.T) {
 	t.Helper()
+	left := ""
+	defer func() {
+		if left != "" {
+			t.Logf("goroutines left behind:\n%s", left)
+		}
+	}()
+	eventually(t, "no goroutine is left behind", func() bool {
+		left = ours()
+		return left == ""
+	})
+}
+
+// eventually waits for what other goroutines and processes bring about.
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
 	deadline := time.NewTimer(10 * time.Second)
 	defer deadline.Stop()
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		left := ours()
-		if left == "" {
-			return
-		}
+	for !so() {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatalf("goroutines left behind:\n%s", left)
+			t.Fatalf("expected within 10 s: %s", what)
 		}
 	}
+}
+
+// receive takes one value from a channel.
+func receive[T any](t *testing.T, from <-chan T, what string) T {
+	t.Helper()
+	deadline := time.NewTimer(10 * time.Second)
+	defer deadline.Stop()
+	select {
+	case v := <-from:
+		return v
+	case <-deadline.C:
+		t.Fatalf("expected within 10 s: %s", what)
+	}
+	var none T
+	return none
 }

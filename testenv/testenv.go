@@ -63,6 +63,9 @@ type Options struct {
 	DefaultPorts bool
 	// Observe is called with every exchange that passes, when it has ended.
 	Observe func(*recorder.Exchange)
+	// Wrap may put something in front of the MCP server and the stocks API; who is one of
+	// those names.
+	Wrap func(who string, h http.Handler) http.Handler
 	// Log gets a copy of what is written to Stack.Log.
 	Log io.Writer
 }
@@ -302,7 +305,6 @@ func (r *run) startIntrospectionTap(context.Context) error {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(target)
-			p.Out.Host = r.authServer
 		},
 		Transport: transport,
 		// An endpoint that breaks off its connection looks the same through the tap.
@@ -313,7 +315,11 @@ func (r *run) startIntrospectionTap(context.Context) error {
 		},
 		ErrorLog: nil,
 	}
-	server, err := loopback.Serve("", r.stack.Recorder.Handler(Gateway, AuthServer, proxy), r.stack.Log.logger("introspection tap"))
+	tap := r.stack.Recorder.Handler(Gateway, AuthServer, proxy)
+	server, err := loopback.Serve("", http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		req.Host = r.authServer // whom the plugin means to ask
+		tap.ServeHTTP(w, req)
+	}), r.stack.Log.logger("introspection tap"))
 	if err != nil {
 		return fmt.Errorf("introspection tap: %w", err)
 	}
@@ -362,7 +368,7 @@ func (r *run) startStocksAPI(context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := loopback.Serve(r.api, handler, r.stack.Log.logger(StocksAPI))
+	server, err := loopback.Serve(r.api, r.wrap(StocksAPI, handler), r.stack.Log.logger(StocksAPI))
 	if err != nil {
 		return fmt.Errorf("stocks API: %w", err)
 	}
@@ -371,6 +377,13 @@ func (r *run) startStocksAPI(context.Context) error {
 		return server.Close()
 	})
 	return nil
+}
+
+func (r *run) wrap(who string, h http.Handler) http.Handler {
+	if r.opts.Wrap == nil {
+		return h
+	}
+	return r.opts.Wrap(who, h)
 }
 
 func (r *run) startMCPServer(context.Context) error {
@@ -391,7 +404,7 @@ func (r *run) startMCPServer(context.Context) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/mcp", handler)
-	server, err := loopback.Serve(r.mcpServer, r.stack.Recorder.Handler(Gateway, MCPServer, mux), r.stack.Log.logger(MCPServer))
+	server, err := loopback.Serve(r.mcpServer, r.stack.Recorder.Handler(Gateway, MCPServer, r.wrap(MCPServer, mux)), r.stack.Log.logger(MCPServer))
 	if err != nil {
 		return fmt.Errorf("MCP server: %w", err)
 	}

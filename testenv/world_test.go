@@ -30,19 +30,19 @@ type world struct {
 	progress chan string  // of john's calls
 
 	mu   sync.Mutex
-	hold map[string]chan struct{} // path at the API → released when closed
+	hold map[string]func(ctx context.Context) bool // path at the API → waits, reports whether to go on
 }
 
 // start builds the programs and starts everything. Both clients connect in the first
 // promises.
 func start(t *testing.T) *world {
 	t.Helper()
-	w := &world{folder: t.TempDir(), progress: make(chan string, 16), hold: map[string]chan struct{}{}}
+	w := &world{folder: t.TempDir(), progress: make(chan string, 16), hold: map[string]func(context.Context) bool{}}
 	var err error
 	if w.binaries, err = testenv.Build(t.Context(), w.folder, buildFlags()...); err != nil {
 		t.Fatal(err)
 	}
-	w.Stack, err = testenv.Start(t.Context(), testenv.Options{Binaries: w.binaries, Observe: w.observe})
+	w.Stack, err = testenv.Start(t.Context(), testenv.Options{Binaries: w.binaries, Wrap: w.wrap})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,35 +55,50 @@ func start(t *testing.T) *world {
 	return w
 }
 
-// observe holds back answers of the API to the MCP server that a test wants held.
-func (w *world) observe(e *recorder.Exchange) {
-	if e.From != testenv.MCPServer || e.To != testenv.StocksAPI {
-		return
-	}
-	u, err := url.Parse(e.URL)
-	if err != nil {
-		return
-	}
-	w.mu.Lock()
-	gate := w.hold[u.Path]
-	w.mu.Unlock()
-	if gate != nil {
-		<-gate
-	}
+// held is a request that the API does not answer until it is released or its caller has
+// gone.
+type held struct {
+	release func()        // may be called more than once
+	arrived chan struct{} // closed when the request is here
+	gone    chan struct{} // closed when the caller has gone
 }
 
-// holdAnswer keeps back the API's answer at path until the returned function is called.
-func (w *world) holdAnswer(path string) (release func()) {
-	gate := make(chan struct{})
+// wrap puts hold in front of the API.
+func (w *world) wrap(who string, h http.Handler) http.Handler {
+	if who != testenv.StocksAPI {
+		return h
+	}
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.mu.Lock()
+		wait := w.hold[r.URL.Path]
+		w.mu.Unlock()
+		if wait != nil && !wait(r.Context()) {
+			return
+		}
+		h.ServeHTTP(rw, r)
+	})
+}
+
+// holdRequest keeps the next request at path waiting.
+func (w *world) holdRequest(path string) held {
+	released := make(chan struct{})
+	h := held{release: sync.OnceFunc(func() { close(released) }), arrived: make(chan struct{}), gone: make(chan struct{})}
 	w.mu.Lock()
-	w.hold[path] = gate
-	w.mu.Unlock()
-	return sync.OnceFunc(func() {
+	defer w.mu.Unlock()
+	w.hold[path] = func(ctx context.Context) bool {
 		w.mu.Lock()
 		delete(w.hold, path)
 		w.mu.Unlock()
-		close(gate)
-	})
+		close(h.arrived)
+		select {
+		case <-released:
+			return true
+		case <-ctx.Done():
+			close(h.gone)
+			return false
+		}
+	}
+	return h
 }
 
 func (w *world) origin() string { return strings.TrimSuffix(w.MCPURL, "/mcp") }

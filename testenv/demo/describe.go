@@ -59,19 +59,22 @@ func describeMCP(e *recorder.Exchange, d *entry) {
 		} `json:"params"`
 	}
 	if json.Unmarshal(e.RequestBody, &message) == nil && message.Method != "" {
-		d.request += "   " + strings.TrimSpace(message.Method+" "+message.Params.Name+" "+string(message.Params.Arguments))
+		d.request += "   " + strings.TrimSpace(message.Method+" "+message.Params.Name+" "+strings.TrimPrefix(string(message.Params.Arguments), "null"))
 	}
-	if j, ok := readJWT(bearer(e.RequestHeader.Get("Authorization"))); ok {
-		d.says = append(d.says, claimLines(j)...)
+	if token := bearer(e.RequestHeader.Get("Authorization")); token != "" {
+		if j, ok := readJWT(token); ok {
+			d.token, d.claims = token, claimLines(j)
+		}
 	}
 	if e.Status >= 400 {
 		d.answer = append(d.answer, short(string(e.Body)))
 		return
 	}
-	d.answer = append(d.answer, e.Header.Get("Content-Type"))
-	if result := toolText(e.Body); result != "" {
-		d.answer = append(d.answer, short(result))
+	result := toolText(e.Body)
+	if result == "" || e.From != client { // behind the gateway it is the same
+		result = e.Header.Get("Content-Type")
 	}
+	d.answer = append(d.answer, short(result))
 }
 
 // toolText finds the text of a tool result in an event stream.
@@ -119,8 +122,8 @@ func claimLines(j jwt) []string {
 	var rest []string
 	for _, name := range []string{"aud", "sub", "client_id", "scope", "act", "region", "client_type", "client_assurance_level"} {
 		if v, ok := j.claims[name]; ok {
-			if m, ok := v.(map[string]any); ok {
-				v = compact(m)
+			if name == "act" {
+				v = actors(v)
 			}
 			rest = append(rest, fmt.Sprintf("%s %v", name, v))
 		}
@@ -132,6 +135,15 @@ func claimLines(j jwt) []string {
 	}
 	half := (len(rest) + 1) / 2
 	return []string{first, strings.Join(rest[:half], ", "), strings.Join(rest[half:], ", ")}
+}
+
+// actors shows who acts, and for whom before that (RFC 8693 §4.1).
+func actors(act any) string {
+	var subjects []string
+	for m, ok := act.(map[string]any); ok; m, ok = m["act"].(map[string]any) {
+		subjects = append(subjects, fmt.Sprint(m["sub"]))
+	}
+	return strings.Join(subjects, ", called by ")
 }
 
 func describeMetadata(e *recorder.Exchange, d *entry) {
@@ -237,7 +249,9 @@ func parameters(values url.Values, names ...string) string {
 	for _, name := range names {
 		switch v := values.Get(name); {
 		case v == "":
-		case slices.Contains([]string{"code", "code_verifier", "state", "code_challenge", "client_secret", "password"}, name):
+		case name == "password":
+			out = append(out, "password (not shown)")
+		case slices.Contains([]string{"code", "code_verifier", "state", "code_challenge", "client_secret"}, name):
 			out = append(out, name+" "+fingerprint(v))
 		default:
 			out = append(out, name+" "+v)
@@ -279,16 +293,8 @@ func members(m map[string]any, names ...string) string {
 	return strings.Join(out, ", ")
 }
 
-func compact(m map[string]any) string {
-	data, err := json.Marshal(m)
-	if err != nil {
-		return ""
-	}
-	return short(string(data))
-}
-
 func short(s string) string {
-	const most = 240
+	const most = 200
 	s = strings.Join(strings.Fields(s), " ")
 	if len(s) > most {
 		return s[:most] + " …"

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,7 +47,7 @@ func TestDescribe(t *testing.T) {
 		{"Phantom", recorder.Exchange{
 			From: testenv.Gateway, To: testenv.MCPServer, Method: "POST", URL: "http://mcp/mcp", Status: 200,
 			RequestHeader: http.Header{"Authorization": {"Bearer " + phantom()}},
-		}, []string{"at+jwt #", "iss http://gw/phantom", "aud https://mcp", "lives 5m0s", `act {"sub":"mcp-server"}`}},
+		}, []string{"at+jwt #", "iss http://gw/phantom", "aud https://mcp", "lives 5m0s", "act mcp-server"}},
 		{"ResourceMetadata", recorder.Exchange{
 			From: client, To: testenv.Gateway, Method: "GET", URL: "http://gw/.well-known/oauth-protected-resource/mcp", Status: 200,
 			Body: []byte(`{"resource":"http://gw/mcp","authorization_servers":["http://as"]}`),
@@ -58,7 +59,7 @@ func TestDescribe(t *testing.T) {
 		{"Login", recorder.Exchange{
 			From: browser, To: testenv.AuthServer, Method: "POST", URL: "http://as/login", Status: 303,
 			RequestBody: form("username=john&password=" + secret), Header: http.Header{"Location": {"http://as/consent?request=1"}},
-		}, []string{"username john", "password #", "to http://as/consent"}},
+		}, []string{"username john", "password (not shown)", "to http://as/consent"}},
 		{"Redirect", recorder.Exchange{
 			From: browser, To: testenv.AuthServer, Method: "POST", URL: "http://as/consent", Status: 303,
 			Header: http.Header{"Location": {"http://127.0.0.1/callback?code=" + secret + "&state=" + secret + "&iss=http%3A%2F%2Fas"}},
@@ -93,7 +94,7 @@ func TestDescribe(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var out bytes.Buffer
-			(&printer{out: &out}).entry(describe(&tt.exchange))
+			newPrinterTo(&out, false).conversation([]*recorder.Exchange{&tt.exchange})
 			for _, want := range tt.want {
 				if !strings.Contains(out.String(), want) {
 					t.Errorf("got\n%s\nwant %q in it", out.String(), want)
@@ -105,6 +106,34 @@ func TestDescribe(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What is asked on the way to an answer stands before that answer.
+func TestConversationNests(t *testing.T) {
+	at := func(from, to string, began, ended int) *recorder.Exchange {
+		return &recorder.Exchange{From: from, To: to, Method: "GET", URL: "http://x/y", Status: 200, Began: began, Ended: ended}
+	}
+	var out bytes.Buffer
+	newPrinterTo(&out, false).conversation([]*recorder.Exchange{
+		at("a", "b", 1, 6), at("b", "c", 2, 7), at("c", "d", 3, 4), at("a", "b", 8, 9),
+	})
+	var got []string
+	for line := range strings.Lines(out.String()) {
+		got = append(got, strings.TrimRight(line, " \n"))
+	}
+	want := []string{
+		"  1   a → b   GET http://x/y",
+		"  2      b → c   GET http://x/y",
+		"  3         c → d   GET http://x/y",
+		"  3         ← 200",
+		"  2      ← 200",
+		"  1   ← 200",
+		"  4   a → b   GET http://x/y",
+		"  4   ← 200",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
@@ -126,7 +155,7 @@ func TestFactsKeepTheFirstMismatch(t *testing.T) {
 
 func TestColours(t *testing.T) {
 	var out bytes.Buffer
-	p := &printer{out: &out, colours: true}
+	p := newPrinterTo(&out, true)
 	p.refusal("no token", 401, 200, "")
 	if !strings.Contains(out.String(), "\x1b["+red+"mUNEXPECTED") {
 		t.Errorf("got %q, want a red warning", out.String())

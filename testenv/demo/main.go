@@ -58,7 +58,7 @@ func run(ctx context.Context, o options, out *printer) (err error) {
 		opts.Log = io.Writer(os.Stderr)
 	}
 	if o.serve {
-		opts.Observe = func(e *recorder.Exchange) { out.entry(describe(e)) }
+		opts.Observe = func(e *recorder.Exchange) { out.conversation([]*recorder.Exchange{e}) }
 	} else {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, most, fmt.Errorf("expected to be done in %s", most))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -90,14 +91,7 @@ func (d *demo) try(ctx context.Context, attempts ...attempt) error {
 			return err
 		}
 		challenge := res.Header.Get("WWW-Authenticate")
-		says := challenge
-		if says == "" {
-			says = text
-		}
-		if retry := res.Header.Get("Retry-After"); retry != "" {
-			says = "Retry-After: " + retry + " " + says
-		}
-		d.out.refusal(at.what, at.status, res.StatusCode, short(says))
+		d.out.refusal(at.what, at.status, res.StatusCode, gist(res, text))
 
 		var f facts
 		f.equal("status for "+at.what, at.status, res.StatusCode)
@@ -122,4 +116,20 @@ func (d *demo) try(ctx context.Context, attempts ...attempt) error {
 	// What passed behind was shown in the lines above.
 	_, err := d.stack.Recorder.Take(ctx)
 	return err
+}
+
+// gist is what an answer says, in half a line: the challenge without what is the same every
+// time, or else the body.
+func gist(res *http.Response, body string) string {
+	if challenge := res.Header.Get("WWW-Authenticate"); challenge != "" {
+		scheme, _, _ := strings.Cut(challenge, " ")
+		return scheme + " " + strings.Join(regexp.MustCompile(`(error|scope)="[^"]*"`).FindAllString(challenge, -1), ", ")
+	}
+	if retry := res.Header.Get("Retry-After"); retry != "" {
+		return "Retry-After: " + retry + "   " + short(body)
+	}
+	if res.StatusCode == http.StatusOK {
+		body = toolText([]byte(body))
+	}
+	return short(body)
 }

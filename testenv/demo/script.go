@@ -73,9 +73,7 @@ func (d *demo) step(ctx context.Context, do func() error, check func(t talk, f *
 	if err != nil {
 		return errors.Join(failed, err)
 	}
-	for _, e := range exchanges {
-		d.out.entry(describe(e))
-	}
+	d.out.conversation(exchanges)
 	if failed != nil {
 		return failed
 	}

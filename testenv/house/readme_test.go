@@ -18,9 +18,24 @@ var commands = map[string]string{
 
 var makeTarget = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
 
-// commandProblems says which lines of the sh blocks of a document nobody has tried.
+// commandProblems says which commands of a document nobody has tried: the lines of its sh
+// blocks, and calls of make in its text.
 func commandProblems(name, doc string, targets []string, tests map[string]bool) []string {
 	var out []string
+	unknownTargets := func(at string, words []string) {
+		for _, word := range words {
+			if !strings.Contains(word, "=") && !slices.Contains(targets, word) {
+				out = append(out, fmt.Sprintf("%s: the Makefile has no target %s", at, word))
+			}
+		}
+	}
+	for i, line := range prose(doc) {
+		for _, span := range code(line) {
+			if words := strings.Fields(span); len(words) > 0 && words[0] == "make" {
+				unknownTargets(fmt.Sprintf("%s:%d: %s", name, i+1, span), words[1:])
+			}
+		}
+	}
 	for _, b := range blocks(doc) {
 		if b.info != "sh" {
 			continue
@@ -32,11 +47,7 @@ func commandProblems(name, doc string, targets []string, tests map[string]bool) 
 			switch {
 			case len(words) == 0 || words[0] == "#":
 			case words[0] == "make":
-				for _, word := range words[1:] {
-					if !strings.Contains(word, "=") && !slices.Contains(targets, word) {
-						out = append(out, fmt.Sprintf("%s: the Makefile has no target %s", at, word))
-					}
-				}
+				unknownTargets(at, words[1:])
 			case commands[line] == "":
 				out = append(out, at+": no test runs this command; add it to the list in readme_test.go together with one")
 			case !tests[commands[line]]:
@@ -70,18 +81,20 @@ func TestCommandsOfDocumentsRun(t *testing.T) {
 
 func TestCommandProblemsAreFound(t *testing.T) {
 	tests := []struct {
-		name, line string
-		want       int
+		name, doc string
+		want      int
 	}{
-		{"Target", "make demo ARGS=-serve", 0},
-		{"TargetThatIsMissing", "make nothing", 1},
-		{"CommandNobodyRuns", "curl http://127.0.0.1:8000/mcp", 1},
-		{"Comment", "# make nothing", 0},
+		{"Target", "```sh\nmake demo ARGS=-serve\n```\n", 0},
+		{"TargetThatIsMissing", "```sh\nmake nothing\n```\n", 1},
+		{"CommandNobodyRuns", "```sh\ncurl http://127.0.0.1:8000/mcp\n```\n", 1},
+		{"Comment", "```sh\n# make nothing\n```\n", 0},
+		{"BlockThatIsNoShell", "```\nmake nothing\n```\n", 0},
+		{"TargetInText", "Use `make demo`.\n", 0},
+		{"TargetInTextThatIsMissing", "Use `make nothing`.\n", 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			doc := "text\n```sh\n" + tt.line + "\n```\n```\nmake nothing\n```\n"
-			if got := commandProblems("x.md", doc, []string{"demo"}, nil); len(got) != tt.want {
+			if got := commandProblems("x.md", tt.doc, []string{"demo"}, nil); len(got) != tt.want {
 				t.Errorf("got %q, want %d problems", got, tt.want)
 			}
 		})

@@ -1,5 +1,7 @@
 package kongtest
 
+import "bufio"
+
 // SetServer replaces the process of a plugin by a socket that the test serves.
 func (cfg *Config) SetServer(name string, dump []byte, socket string) {
 	if cfg.servers == nil {
@@ -7,3 +9,34 @@ func (cfg *Config) SetServer(name string, dump []byte, socket string) {
 	}
 	cfg.servers[name] = externalServer{dump: dump, socket: socket}
 }
+
+// Head is a request head as the reader understood it.
+type Head struct {
+	URI, Host string
+	Fields    [][2]string
+}
+
+// ReadHead reads one request head.
+func ReadHead(r *bufio.Reader, buffers HeaderBuffers) (*Head, error) {
+	head, err := readHead(r, buffers)
+	out := &Head{URI: head.uri, Host: head.host}
+	for _, f := range head.headers {
+		out.Fields = append(out.Fields, [2]string{f.name, f.value})
+	}
+	return out, err
+}
+
+// What fuzz targets and tables look at by itself.
+var (
+	ReadFrame     = readFrame
+	WriteFrame    = writeFrame
+	EncodeConfig  = encodeConfig
+	LuaMatch      = luaMatch
+	NormalizePath = normalizePath
+	ResponseType  = responseType
+	ParseYAML     = parseYAML
+	EntityID      = entityID
+)
+
+// Null is a null in a configuration.
+type Null = null

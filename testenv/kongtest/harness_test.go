@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+
 	"phantomtoken/testenv/kongtest"
 )
 
@@ -172,6 +175,10 @@ func tryStart(t testing.TB, cfg kongtest.Config, up *upstream) (*gateway, error)
 	if cfg.LogLevel == "" {
 		cfg.LogLevel = "debug"
 	}
+	if cfg.Env == nil {
+		// Under the race detector a plugin's -dump would wait a second at its end.
+		cfg.Env = map[string]string{"GORACE": "atexit_sleep_ms=0"}
+	}
 	if up != nil {
 		cfg.Addresses = map[string]string{"upstream:80": up.address()}
 	}
@@ -300,4 +307,11 @@ func readResponse(t testing.TB, r *bufio.Reader, method string) *response {
 	return &response{res, string(data)}
 }
 
-func sprint(v any) string { return fmt.Sprint(v) }
+func unmarshal(t testing.TB, data []byte, m proto.Message) {
+	t.Helper()
+	if err := proto.Unmarshal(data, m); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func structString(s string) *structpb.Value { return structpb.NewStringValue(s) }

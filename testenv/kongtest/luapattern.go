@@ -38,6 +38,11 @@ func luaMatch(s, pattern string) (bool, error) {
 			return false, err
 		}
 		if end >= 0 {
+			for _, c := range m.captures[:m.level] {
+				if c.length == captureOpen {
+					return false, errPatternMalformed // unfinished capture
+				}
+			}
 			return true, nil
 		}
 		if anchored {

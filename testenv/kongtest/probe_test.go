@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/Kong/go-pdk"
@@ -93,8 +95,12 @@ func (p *probe) step(kong *pdk.PDK, name string, args []any) (any, error) {
 		return os.Environ(), nil
 	case "pid":
 		return os.Getpid(), nil
+	case "tags":
+		return nil, kong.ServiceRequest.AddHeader("X-Tag", p.Tag)
 	case "die":
 		os.Exit(3)
+	case "deaf":
+		signal.Ignore(syscall.SIGTERM)
 	case "print":
 		fmt.Fprintln(os.Stdout, str(0))
 		fmt.Fprintln(os.Stderr, str(0)+" on stderr")

@@ -16,7 +16,7 @@ import (
 type null struct{}
 
 // maxYAMLValues bounds what aliases of a document can grow to.
-const maxYAMLValues = 1_000_000
+const maxYAMLValues = 100_000
 
 // parseYAML reads one YAML document into Lua's values: null{}, bool, float64, string,
 // []any and map[string]any. Plain scalars mean what they mean to Kong's YAML 1.1 parser:

@@ -7,6 +7,7 @@
 package recorder
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -14,7 +15,6 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"time"
 )
 
 // Exchange is one request and its response. It must not be changed.
@@ -28,9 +28,10 @@ type Exchange struct {
 	Status        int    // 0: no response came
 	Header        http.Header
 	Body          []byte // the first 64 KiB
-	Started       time.Time
 
-	sequence int
+	// Began and Ended put the beginnings and ends of all exchanges of a recorder in one
+	// order: an exchange that began and ended in between was made on the way.
+	Began, Ended int
 }
 
 const maxBody = 64 << 10
@@ -41,14 +42,14 @@ const maxExchanges = 20_000
 
 // Recorder collects exchanges. Create it with New; it is safe for concurrent use.
 type Recorder struct {
-	mu       sync.Mutex
-	names    map[string]string // host of a URL → who answers there
-	sequence int
-	open     int
-	idle     chan struct{} // closed while open is 0
-	all      []*Exchange   // ended ones, in the order of their end
-	taken    int           // how many of all Take has returned
-	observe  func(*Exchange)
+	mu      sync.Mutex
+	names   map[string]string // host of a URL → who answers there
+	events  int               // beginnings and ends so far
+	open    int
+	idle    chan struct{} // closed while open is 0
+	all     []*Exchange   // ended ones, in the order of their end
+	taken   int           // how many of all Take has returned
+	observe func(*Exchange)
 }
 
 // New returns a recorder. observe, if not nil, is called with every exchange when it has
@@ -100,7 +101,7 @@ func (r *Recorder) Take(ctx context.Context) ([]*Exchange, error) {
 			out := slices.Clone(r.all[r.taken:])
 			r.taken = len(r.all)
 			r.mu.Unlock()
-			slices.SortFunc(out, func(a, b *Exchange) int { return cmp.Compare(a.sequence, b.sequence) })
+			slices.SortFunc(out, func(a, b *Exchange) int { return cmp.Compare(a.Began, b.Began) })
 			return out, nil
 		}
 		r.mu.Unlock()
@@ -126,7 +127,7 @@ func (r *Recorder) begin(from, to string, req *http.Request) *Exchange {
 		r.idle = make(chan struct{})
 	}
 	r.open++
-	r.sequence++
+	r.events++
 	if to == "" {
 		to = cmp.Or(r.names[req.URL.Host], req.URL.Host)
 	}
@@ -134,13 +135,14 @@ func (r *Recorder) begin(from, to string, req *http.Request) *Exchange {
 		From: from, To: to,
 		Method: req.Method, URL: req.URL.String(),
 		RequestHeader: req.Header.Clone(),
-		Started:       time.Now(),
-		sequence:      r.sequence,
+		Began:         r.events,
 	}
 }
 
 func (r *Recorder) end(e *Exchange) {
 	r.mu.Lock()
+	r.events++
+	e.Ended = r.events
 	if len(r.all) < maxExchanges {
 		r.all = append(r.all, e)
 	}
@@ -178,9 +180,34 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	e.Status, e.Header = res.StatusCode, res.Header.Clone()
+	if res.ContentLength >= 0 && res.ContentLength <= maxBody {
+		// No stream: the answer is here now, whenever its reader may come to read it.
+		body, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		e.Body = body
+		t.recorder.end(e)
+		res.Body = &buffered{Reader: bytes.NewReader(body), err: err}
+		return res, nil
+	}
 	res.Body = &tee{ReadCloser: res.Body, into: &e.Body, done: func() { t.recorder.end(e) }}
 	return res, nil
 }
+
+// buffered is a body that was read, and the error that ended the reading.
+type buffered struct {
+	*bytes.Reader
+	err error
+}
+
+func (b *buffered) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err == io.EOF && b.err != nil {
+		err = b.err
+	}
+	return n, err
+}
+
+func (b *buffered) Close() error { return nil }
 
 // CloseIdleConnections lets http.Client.CloseIdleConnections reach the real transport.
 func (t *transport) CloseIdleConnections() {

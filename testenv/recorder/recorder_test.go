@@ -58,6 +58,9 @@ func TestBothEndsSeeTheSameExchange(t *testing.T) {
 			t.Errorf("exchange %d: got %+v", i, e)
 		}
 	}
+	if a, b := got[0], got[1]; a.Began >= b.Began || b.Began >= b.Ended || b.Ended > a.Ended && a.Ended == 0 {
+		t.Errorf("order: got %d-%d and %d-%d, want the second to begin within the first", a.Began, a.Ended, b.Began, b.Ended)
+	}
 	if again, err := r.Take(t.Context()); err != nil || len(again) != 0 {
 		t.Errorf("second Take: got %d, %v; want none", len(again), err)
 	}
@@ -90,6 +93,36 @@ func TestTakeWaitsForWhatIsUnderWay(t *testing.T) {
 	got, err := r.Take(t.Context())
 	if err != nil || len(got) != 1 || got[0].Status != http.StatusOK {
 		t.Errorf("Take: got %d exchanges, %v; want one with status 200", len(got), err)
+	}
+}
+
+// An answer that is no stream has ended when it is here, not when somebody reads it.
+func TestAnswersEndWhenTheyAreHere(t *testing.T) {
+	r := recorder.New(nil)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/broken" {
+			w.Header().Set("Content-Length", "10")
+			_, _ = io.WriteString(w, "short")
+			return
+		}
+		_, _ = io.WriteString(w, "whole")
+	}))
+	t.Cleanup(server.Close)
+	client := &http.Client{Transport: r.Transport("client", server.Client().Transport)}
+	for path, want := range map[string]error{"/": nil, "/broken": io.ErrUnexpectedEOF} {
+		res, err := client.Get(server.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := r.Take(t.Context())
+		if err != nil || len(got) != 1 || len(got[0].Body) != 5 {
+			t.Errorf("%s: Take before reading: got %v, %v; want one exchange with its body", path, got, err)
+		}
+		body, err := io.ReadAll(io.LimitReader(res.Body, 100))
+		_ = res.Body.Close()
+		if len(body) != 5 || !errors.Is(err, want) {
+			t.Errorf("%s: body: got %q, %v; want five letters, %v", path, body, err, want)
+		}
 	}
 }
 

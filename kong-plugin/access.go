@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/Kong/go-pdk/server/kong_plugin_protocol"
 
@@ -113,19 +114,27 @@ func (g gateway) askRoute() (gate.Route, error) {
 }
 
 // routeMemo remembers the route of an instance that belongs to one. An error is remembered
-// too: Kong ends the request when it cannot encode its route, and it must not end all.
+// for a while: Kong ends the request when it cannot encode its route, and it must not end
+// all.
 type routeMemo struct {
 	scoped bool // the plugin is configured on a route, so the route is always the same
+	now    func() time.Time
 
 	mu    sync.Mutex
 	known bool
 	route gate.Route
 	err   error
+	until time.Time // of err
 }
+
+const routeRetry = 10 * time.Second
 
 func (m *routeMemo) get() (route gate.Route, err error, known bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.err != nil && !m.now().Before(m.until) {
+		return gate.Route{}, nil, false
+	}
 	return m.route, m.err, m.known
 }
 
@@ -133,6 +142,6 @@ func (m *routeMemo) set(route gate.Route, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.scoped {
-		m.route, m.err, m.known = route, err, true
+		m.route, m.err, m.known, m.until = route, err, true, m.now().Add(routeRetry)
 	}
 }

@@ -79,8 +79,8 @@ func (c *Config) audienceCheck() string {
 	switch {
 	case c.Token.AudienceCheck != "":
 		return c.Token.AudienceCheck
-	case c.Resource != "":
-		return audienceRequired
+	case c.Resource != "" || len(c.AuthorizationServers) > 0:
+		return audienceRequired // clients are told for what to get a token
 	default:
 		return audienceWhenPresent // as the Lua plugin, which knew no audience
 	}

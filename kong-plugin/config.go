@@ -45,13 +45,13 @@ type MetadataConfig struct {
 
 // IntrospectionConfig says how the provider is asked.
 type IntrospectionConfig struct {
-	AuthMethod        string `json:"auth_method"`
-	TokenTypeHint     bool   `json:"token_type_hint"`
-	TimeoutSeconds    int    `json:"timeout_seconds"`
-	CAFile            string `json:"ca_file"`
-	CACertificates    string `json:"ca_certificates"`
-	MaxResponseBytes  int    `json:"max_response_bytes"`
-	FailuresPerMinute int    `json:"failures_per_minute"`
+	AuthMethod        string  `json:"auth_method"`
+	TokenTypeHint     bool    `json:"token_type_hint"`
+	TimeoutSeconds    int     `json:"timeout_seconds"`
+	CAFile            string  `json:"ca_file"`
+	CACertificates    *string `json:"ca_certificates"` // present and empty: an unresolved reference
+	MaxResponseBytes  int     `json:"max_response_bytes"`
+	FailuresPerMinute int     `json:"failures_per_minute"`
 }
 
 // TokenConfig is what an access token must satisfy.

@@ -35,7 +35,7 @@ func starter(shared *parts, now func() time.Time, log *slog.Logger) func(config 
 		return &instance{
 			gate:    g,
 			release: release,
-			route:   &routeMemo{scoped: from.RouteID != ""},
+			route:   &routeMemo{scoped: from.RouteID != "", now: now},
 			log:     log,
 		}
 	}

@@ -144,7 +144,8 @@ func (k *issuerKeys) discover(ctx context.Context) (*keyring.RemoteKeys, error) 
 func (k *issuerKeys) explain(err error) error {
 	var connection *url.Error
 	if errors.As(err, &connection) {
-		return fmt.Errorf("discovering the keys of token.issuer: %w", connection)
+		// Of the library's words only the address: the rest may quote the remote side.
+		return fmt.Errorf("discovering the keys of token.issuer: expected an answer from %s, got none that is HTTP; check that it can be reached and its certificate, or set token.jwks_uri", connection.URL)
 	}
 	return fmt.Errorf("discovering the keys of token.issuer %q: expected OpenID Connect metadata of exactly this issuer, got something else; check token.issuer byte for byte, or set token.jwks_uri", k.issuer)
 }

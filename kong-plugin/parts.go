@@ -60,7 +60,7 @@ type providerSettings struct {
 const maxFailureSources = 100_000
 
 func newParts(now func() time.Time, log *slog.Logger) (*parts, error) {
-	cache, err := tokencache.New(tokencache.Config{Now: now})
+	cache, err := tokencache.New(tokencache.Config{MaxEntries: 1, MaxBytes: 1, Now: now}) // raised by each instance
 	if err != nil {
 		return nil, fmt.Errorf("making the token cache: %w", err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 	"sync"
 	"testing"
@@ -21,12 +22,12 @@ func TestReloadKeepsWhatIsShared(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	old.failures.Fail("192.0.2.1")
+	old.failures.Take("192.0.2.1")
 	fresh, err := shared.acquire(settings)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fresh.client != old.client || fresh.failures.Allow("192.0.2.1") {
+	if fresh.client != old.client || fresh.failures.Take("192.0.2.1") {
 		t.Error("a reload lost the client or the failures")
 	}
 	shared.release(old)
@@ -103,11 +104,26 @@ func TestPartsAreSafeForConcurrentUse(t *testing.T) {
 // A plugin of a service runs for all its routes, so the route of one request says nothing
 // about the next.
 func TestRouteIsRememberedForARoutesOwnPluginOnly(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
 	for _, scoped := range []bool{true, false} {
-		memo := routeMemo{scoped: scoped}
+		memo := routeMemo{scoped: scoped, now: func() time.Time { return now }}
 		memo.set(gate.Route{Hosts: []string{"a"}}, nil)
 		if _, _, known := memo.get(); known != scoped {
 			t.Errorf("scoped %v: route is known = %v", scoped, known)
 		}
+	}
+}
+
+// A connection that was lost once must not end a route for good.
+func TestUnknownRouteIsAskedForAgain(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	memo := routeMemo{scoped: true, now: func() time.Time { return now }}
+	memo.set(gate.Route{}, errors.New("closed"))
+	if _, err, known := memo.get(); !known || err == nil {
+		t.Errorf("right after the failure: known %v, %v, want it remembered", known, err)
+	}
+	now = now.Add(routeRetry)
+	if _, _, known := memo.get(); known {
+		t.Error("later: the failure is still remembered, want the route asked for again")
 	}
 }

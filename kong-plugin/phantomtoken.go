@@ -3,6 +3,7 @@ package main
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"phantomtoken/internal/gate"
 	"phantomtoken/internal/keyring"
@@ -77,6 +78,9 @@ func (c *Config) checkNames(p *problems, resource oauth.Resource) {
 	}
 	if t.Issuer != "" && (slices.Contains(c.AuthorizationServers, t.Issuer) || t.Issuer == c.Token.Issuer) {
 		p.add("phantom_token.issuer", "expected an issuer of the gateway's own, got %q, which is that of an authorization server: clients and upstreams must tell the two apart", t.Issuer)
+	}
+	if t.Issuer != "" && resource.SameOrigin(t.Issuer) {
+		p.add("phantom_token.issuer", "expected an issuer with a path, for example %s/phantom, got %q, whose metadata would make old clients take this gateway for their authorization server", strings.TrimSuffix(t.Issuer, "/"), t.Issuer)
 	}
 }
 

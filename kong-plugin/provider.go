@@ -76,8 +76,12 @@ func (c *Config) authorities(p *problems) string {
 			add("introspection.ca_file", data)
 		}
 	}
-	if text := c.Introspection.CACertificates; text != "" {
-		add("introspection.ca_certificates", []byte(text))
+	switch text := c.Introspection.CACertificates; {
+	case text == nil:
+	case *text == "":
+		p.add("introspection.ca_certificates", "expected certificates in PEM, got nothing: an unresolved vault reference arrives empty; check that the variable is in Kong's own environment")
+	default:
+		add("introspection.ca_certificates", []byte(*text))
 	}
 	if out.Len() > 0 && !c.VerifySSL {
 		p.add("verify_ssl", "expected true where introspection.ca_file or introspection.ca_certificates says whom to trust, got false")

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"phantomtoken/internal/oauth"
@@ -59,13 +60,16 @@ func invalidToken(cause string) *refusal {
 // insufficientScope names every scope the operation needs at once, and the granted ones
 // beside them: some clients ask next time for exactly this list and would lose the others.
 func insufficientScope(required, granted oauth.Scopes) *refusal {
+	if len(granted) > maxKept {
+		granted = nil
+	}
 	kept := slices.DeleteFunc(slices.Sorted(slices.Values(granted)), func(s string) bool { return s == "offline_access" })
 	return &refusal{
 		err: &oauth.Error{
 			Code: oauth.ErrorInsufficientScope, Description: textInsufficientScope,
 			Scope: required.Union(kept), Status: http.StatusForbidden,
 		},
-		cause: fmt.Sprintf("scope is %q, required is %q", granted, required),
+		cause: fmt.Sprintf("required scope is %q, granted is %q", required, granted),
 	}
 }
 
@@ -134,8 +138,21 @@ func (g *Gate) challenge(e *oauth.Error, res *resource) oauth.Challenge {
 
 const defaultRealm = "phantom-token"
 
+// clip bounds what a client or a provider can put into a log line.
+func clip(s string) string {
+	const most = 400
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// maxKept is how many granted scopes a challenge repeats; above it a header field grows
+// beyond what proxies pass.
+const maxKept = 32
+
 func (g *Gate) record(r *refusal) {
-	attrs := []any{"status", r.err.Status, "error", r.err.Code, "cause", r.cause}
+	attrs := []any{"status", r.err.Status, "error", r.err.Code, "cause", clip(r.cause)}
 	if r.fingerprint != "" {
 		attrs = append(attrs, "token", r.fingerprint)
 	}

@@ -142,6 +142,9 @@ func (c *RequiredClaim) accepts(value any) bool {
 	case json.Number:
 		text = v.String()
 	case bool:
+		if !v && len(c.Values) == 0 {
+			return false // a claim that says no
+		}
 		text = fmt.Sprint(v)
 	case map[string]any:
 		return len(v) > 0 && len(c.Values) == 0

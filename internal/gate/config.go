@@ -32,7 +32,7 @@ const (
 // RequiredClaim is a claim without which a token is refused with 401 invalid_token.
 type RequiredClaim struct {
 	Claim  string   // path into the answer, members joined by dots
-	Values []string // accepted values, as text; empty accepts any value but null, "", [] and {}
+	Values []string // accepted values, as text; empty accepts any value but null, false, "", [] and {}
 	Reason string   // error_description; must pass oauth.CheckDescription
 }
 

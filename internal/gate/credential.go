@@ -11,6 +11,9 @@ import (
 // Authorization header carries it: a token in the query is refused, and refused as
 // malformed when it stands beside a header (§2, MCP token requirements).
 func credential(req *Request, maxLength int) (token string, _ *refusal) {
+	if stripsAuthorization(req) {
+		return "", malformed("Connection names Authorization", "The Connection header must not name the Authorization header")
+	}
 	fields := req.count("authorization")
 	_, query := req.path()
 	inQuery := hasAccessToken(query)
@@ -25,6 +28,22 @@ func credential(req *Request, maxLength int) (token string, _ *refusal) {
 		return "", unauthenticated("")
 	}
 	return bearer(req.first("authorization"), maxLength)
+}
+
+// stripsAuthorization reports whether the request makes Authorization a hop-by-hop field
+// (RFC 9110 §7.6.1). Kong removes such fields after its plugins have run, and with them
+// the phantom token: the caller would reach the upstream as nobody.
+func stripsAuthorization(req *Request) bool {
+	for i := range req.Headers {
+		if h := &req.Headers[i]; h.Name == "connection" {
+			for option := range strings.SplitSeq(h.Value, ",") {
+				if dashed(strings.Trim(option, " \t")) == "authorization" {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // bearer reads an Authorization value. The scheme is compared in any case (RFC 9110

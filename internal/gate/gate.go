@@ -16,6 +16,7 @@ type Gate struct {
 	now     func() time.Time
 	log     *slog.Logger
 	profile [32]byte // of the phantom tokens this configuration mints
+	answers [32]byte // of the cached answers this configuration may use
 
 	fixed *resource // of a configured resource
 
@@ -35,7 +36,7 @@ func New(cfg Config) (*Gate, error) {
 	case cfg.Phantom.Ring != nil && (cfg.Phantom.Issuer == "" || cfg.Phantom.Audience == "" || cfg.Phantom.Lifetime <= 0):
 		return nil, errors.New("gate: expected issuer, audience and lifetime of the phantom token, got none")
 	}
-	g := &Gate{cfg: cfg, now: cfg.Now, log: cfg.Logger, profile: profile(cfg.Phantom)}
+	g := &Gate{cfg: cfg, now: cfg.Now, log: cfg.Logger, profile: profile(cfg.Phantom), answers: answers(&cfg)}
 	if g.now == nil {
 		g.now = time.Now
 	}

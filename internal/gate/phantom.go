@@ -83,7 +83,7 @@ func (g *Gate) mint(entry *tokencache.Entry, now time.Time) (string, time.Time, 
 func profile(p Phantom) [32]byte {
 	kid := ""
 	if p.Ring != nil {
-		kid = p.Ring.SigningKeyID()
+		kid = p.Ring.SigningKeyID() + " " + p.Ring.Algorithms()[0] // an RSA key has two
 	}
 	b, err := json.Marshal(struct {
 		Key, Issuer, Audience, Subject string

@@ -2,9 +2,12 @@ package gate
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -33,7 +36,7 @@ func (g *Gate) token(ctx context.Context, token string, gw Gateway) (*tokencache
 	if foreignTypes[headerType(token)] {
 		return nil, invalidToken("a JWT of a kind that is no access token")
 	}
-	key := tokencache.NewKey(token, g.cfg.IntrospectionID)
+	key := tokencache.NewKey(token, g.answers)
 	if g.cfg.CacheTTL > 0 {
 		if entry, ok := g.cfg.Cache.Get(key); ok {
 			return entry, nil
@@ -42,9 +45,8 @@ func (g *Gate) token(ctx context.Context, token string, gw Gateway) (*tokencache
 
 	source := ""
 	if g.cfg.Failures != nil {
-		// Without an address all share one budget, rather than none having a limit.
-		source, _ = gw.ClientAddress()
-		if !g.cfg.Failures.Allow(source) {
+		source = sourceOf(gw)
+		if !g.cfg.Failures.Take(source) {
 			return nil, &refusal{
 				err: &oauth.Error{
 					Code: oauth.ErrorTooManyRequests, Status: http.StatusTooManyRequests, RetryAfter: 10 * time.Second,
@@ -75,13 +77,45 @@ func (g *Gate) token(ctx context.Context, token string, gw Gateway) (*tokencache
 	} else {
 		entry, err = fetch(ctx)
 	}
+	if err != nil || entry.Introspection.Active {
+		g.cfg.Failures.Return(source)
+	}
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	if g.cfg.Failures != nil && !entry.Introspection.Active {
-		g.cfg.Failures.Fail(source)
-	}
 	return entry, nil
+}
+
+// sourceOf is whom bad tokens are counted for: an IPv4 address or an IPv6 network of 64
+// bits, of which one host has all addresses. Without an address all share one budget,
+// rather than none having a limit.
+func sourceOf(gw Gateway) string {
+	address, err := gw.ClientAddress()
+	if err != nil {
+		return ""
+	}
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return ""
+	}
+	if ip = ip.Unmap(); ip.Is4() {
+		return ip.String()
+	}
+	network, err := ip.WithZone("").Prefix(64)
+	if err != nil {
+		return ""
+	}
+	return network.String()
+}
+
+// answers tells whose cached answers a configuration may use. How long it remembers is a
+// part of that: a route that asks every few seconds must not live on the answer of one
+// that asks every hour.
+func answers(cfg *Config) [32]byte {
+	h := sha256.New()
+	h.Write(cfg.IntrospectionID[:])
+	_ = binary.Write(h, binary.BigEndian, []time.Duration{cfg.CacheTTL, cfg.NegativeTTL}) // a hash takes everything
+	return [32]byte(h.Sum(nil))
 }
 
 // expiry is when an answer has to be asked for again: soon when it is no. The cache ends

@@ -11,14 +11,17 @@ import (
 var (
 	identityNames = []string{
 		"authorization", // in another spelling: the field itself is replaced
+		"x-authorization",
+		"x-original-authorization",
+		"x-forwarded-authorization",
 		"proxy-authorization",
 		"dpop",
 		"txn-token",
-		"remote-user",
-		"x-remote-user",
 		"x-user",
 		"x-user-id",
 		"x-email",
+		"x-groups",
+		"x-roles",
 		"x-userinfo",
 		"x-id-token",
 		"x-access-token",
@@ -34,17 +37,28 @@ var (
 		"client-cert",
 		"client-cert-chain",
 		"x-client-cert",
-		"ssl-client-cert",
-		"x-ssl-client-cert",
-		"x-original-authorization",
 	}
 	identityPrefixes = []string{
+		"cf-access-",
+		"impersonate-",
+		"remote-",
+		"ssl-client-",
+		"tailscale-user-",
+		"x-amzn-oidc-",
+		"x-auth-",
+		"x-authenticated-",
 		"x-consumer-",
 		"x-credential-",
-		"x-authenticated-",
-		"x-auth-request-",
+		"x-goog-authenticated-",
+		"x-goog-iap-",
+		"x-ms-client-principal",
+		"x-remote-",
 		"x-ssl-client-",
+		"x-webauth-",
 	}
+	// forwardingNames are set by Kong itself, in this spelling. In another one they come
+	// from the client.
+	forwardingNames = []string{"x-forwarded-", "x-real-ip", "forwarded"}
 )
 
 // identityHeaders returns the names, as received, of the request headers that must not go
@@ -56,24 +70,21 @@ func identityHeaders(headers []Header, further []string) []string {
 		if name == "authorization" { // replaced by the phantom token
 			continue
 		}
-		dashed := strings.ReplaceAll(strings.ToLower(name), "_", "-")
-		if isIdentity(dashed, further) && !slices.Contains(out, name) {
+		if isIdentity(name, further) && !slices.Contains(out, name) {
 			out = append(out, name)
 		}
 	}
 	return out
 }
 
-func isIdentity(dashed string, further []string) bool {
-	if slices.Contains(identityNames, dashed) {
-		return true
-	}
-	for _, p := range identityPrefixes {
-		if strings.HasPrefix(dashed, p) {
-			return true
-		}
-	}
-	return slices.ContainsFunc(further, func(f string) bool {
-		return strings.ReplaceAll(strings.ToLower(f), "_", "-") == dashed
-	})
+// dashed is a header name as CGI and WSGI see it: one spelling for all.
+func dashed(name string) string { return strings.ReplaceAll(strings.ToLower(name), "_", "-") }
+
+func isIdentity(name string, further []string) bool {
+	canonical := dashed(name)
+	hasPrefix := func(p string) bool { return strings.HasPrefix(canonical, p) }
+	return slices.Contains(identityNames, canonical) ||
+		slices.ContainsFunc(identityPrefixes, hasPrefix) ||
+		name != canonical && slices.ContainsFunc(forwardingNames, hasPrefix) ||
+		slices.ContainsFunc(further, func(f string) bool { return dashed(f) == canonical })
 }

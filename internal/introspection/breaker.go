@@ -2,6 +2,7 @@ package introspection
 
 import (
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -21,7 +22,7 @@ type verdict int
 const (
 	neutral verdict = iota // says nothing: not sent, caller gone, TLS, keys elsewhere
 	healthy                // answered, whatever the answer
-	failing                // no connection, no answer in time, 5xx
+	failing                // no connection, no answer in time, 502, 503, 504
 )
 
 func verdictOf(err *Error) verdict {
@@ -29,9 +30,12 @@ func verdictOf(err *Error) verdict {
 	case KindTimeout, KindConnection:
 		return failing
 	case KindStatus:
-		if err.Status >= 500 {
+		switch err.Status {
+		case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 			return failing
 		}
+		// A 500 may be the provider's trouble with this one token: nobody must be able to
+		// shut out all others by sending it again.
 		return healthy
 	case KindCredentials, KindRedirect, KindMalformed, KindTooLarge, KindMediaType, KindUnverified:
 		// Refusing everybody because of one odd answer would make an outage of a nuisance.

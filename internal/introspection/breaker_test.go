@@ -113,7 +113,9 @@ func TestWhatOpensTheCircuit(t *testing.T) {
 		behave http.HandlerFunc
 		opens  bool
 	}{
-		{name: "500", behave: answer(500, "", ""), opens: true},
+		{name: "OneTokenThatTheProviderChokesOnDoesNotShutOutAll", behave: answer(500, "", "")},
+		{name: "502", behave: answer(502, "", ""), opens: true},
+		{name: "504", behave: answer(504, "", ""), opens: true},
 		{name: "503", behave: answer(503, "", ""), opens: true},
 		{name: "connection broken", behave: hangUp, opens: true},
 		{name: "400", behave: answer(400, "", "")},

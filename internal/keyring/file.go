@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // maxKeyFile bounds what is read of a key file. The largest key we take needs a tenth
@@ -69,6 +70,10 @@ func LoadOrCreate(path, alg string) (*Key, error) {
 func readKeyFile(path string, private bool) ([]byte, error) {
 	if path == "" {
 		return nil, errors.New("expected the path of a key file, got an empty one")
+	}
+	if strings.ContainsAny(path, "{\r\n") || strings.Contains(path, "-----") {
+		// A setting for a path that holds the key itself must not end in an error text.
+		return nil, errors.New("expected the path of a key file, got what looks like a key")
 	}
 	// Before opening: to open a named pipe would wait for its writer.
 	info, err := os.Stat(path)

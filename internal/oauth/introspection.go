@@ -91,18 +91,44 @@ func ClaimsIntrospection(claims map[string]any) (*Introspection, error) {
 // neither the client itself nor a service account. Providers tell client-credentials
 // tokens in different ways; any one sign is enough to say no.
 func (in *Introspection) HasUser() bool {
-	if in.Subject == "" || strings.TrimSuffix(in.Subject, "@clients") == in.ClientID {
+	if in.Subject == "" {
 		return false
 	}
-	if strings.HasPrefix(strings.ToLower(in.Username), "service-account-") {
-		return false
-	}
-	for _, name := range []string{"gty", "grant_type"} {
-		if g, _ := in.Claims[name].(string); g == "client_credentials" || g == "client-credentials" {
+	for _, client := range []string{in.ClientID, in.text("client_id"), in.text("azp"), in.text("appid")} {
+		if client != "" && strings.TrimSuffix(in.Subject, "@clients") == client {
 			return false
 		}
 	}
-	return true
+	for _, name := range []string{in.Username, in.text("preferred_username")} {
+		if strings.HasPrefix(strings.ToLower(name), "service-account-") {
+			return false
+		}
+	}
+	if in.text("idtyp") == "app" {
+		return false
+	}
+	return !in.grantedToClient("gty") && !in.grantedToClient("grant_type")
+}
+
+// grantedToClient reports whether the member name, a string or an array of strings, names
+// the client credentials grant.
+func (in *Introspection) grantedToClient(name string) bool {
+	grants, ok := in.Claims[name].([]any)
+	if !ok {
+		grants = []any{in.Claims[name]}
+	}
+	for _, g := range grants {
+		if s, _ := g.(string); strings.ReplaceAll(s, "_", "-") == "client-credentials" {
+			return true
+		}
+	}
+	return false
+}
+
+// text is a member that is a string, or "".
+func (in *Introspection) text(name string) string {
+	s, _ := in.Claims[name].(string)
+	return s
 }
 
 type claimReader struct {

@@ -243,6 +243,10 @@ func TestHasUser(t *testing.T) {
 		{name: "KeycloakServiceAccount", in: `"sub":"7f1c","client_id":"c","username":"service-account-c"`},
 		{name: "KeycloakServiceAccountCapitals", in: `"sub":"7f1c","client_id":"c","username":"Service-Account-c"`},
 		{name: "GrantType", in: `"sub":"7f1c","client_id":"c","grant_type":"client_credentials"`},
+		{name: "KeycloakServiceAccountByPreferredUsername", in: `"sub":"7f1c","client_id":"c","preferred_username":"service-account-evil"`},
+		{name: "EntraApplication", in: `"sub":"7f1c","azp":"c","idtyp":"app"`},
+		{name: "SubjectIsAzpBesideAnotherClient", in: `"sub":"c","client_id":"d","azp":"c"`},
+		{name: "Auth0GrantTypeInAList", in: `"sub":"7f1c","gty":["client-credentials"]`},
 		{name: "NothingAtAll", in: `"x":1`},
 	}
 	for _, tt := range tests {

@@ -11,9 +11,11 @@ import (
 type Scopes []string
 
 // ParseScopes reads a space-delimited scope value. It refuses characters outside the
-// scope-token alphabet (%x21 / %x23-5B / %x5D-7E) and drops repetitions.
+// scope-token alphabet (%x21 / %x23-5B / %x5D-7E) and more than 1000
+// tokens, and drops repetitions.
 func ParseScopes(s string) (Scopes, error) {
 	var out Scopes
+	seen := map[string]bool{}
 	for tok := range strings.SplitSeq(s, " ") {
 		if tok == "" {
 			continue
@@ -23,12 +25,20 @@ func ParseScopes(s string) (Scopes, error) {
 				return nil, fmt.Errorf("scope token %q: expected printable ASCII without quote or backslash (RFC 6749 §3.3)", tok)
 			}
 		}
-		if !slices.Contains(out, tok) {
-			out = append(out, tok)
+		if seen[tok] {
+			continue
 		}
+		if len(out) == maxScopes {
+			return nil, fmt.Errorf("expected at most %d scopes", maxScopes)
+		}
+		seen[tok] = true
+		out = append(out, tok)
 	}
 	return out, nil
 }
+
+// maxScopes keeps the work that a hostile list causes small: sets are compared pairwise.
+const maxScopes = 1000
 
 // String joins the scopes by single spaces, the wire form.
 func (s Scopes) String() string { return strings.Join(s, " ") }

@@ -48,28 +48,39 @@ func NewLimiter(perMinute, burst, maxSources int, now func() time.Time) *Limiter
 	}
 }
 
-// Allow reports whether source has budget for one more failure. It takes nothing: only
-// [Limiter.Fail] does.
-func (l *Limiter) Allow(source string) bool {
+// Take takes one failure from the budget of source and reports whether there was one to
+// take. It is taken before anybody knows whether the token is good, so that many tokens at
+// once find no more budget than one after the other; [Limiter.Return] gives it back.
+func (l *Limiter) Take(source string) bool {
 	if l == nil {
 		return true
 	}
 	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.left(source, now) >= 1
+	left := l.left(source, now)
+	if left < 1 {
+		return false
+	}
+	l.sources.Add(source, bucket{left: left - 1, at: now})
+	return true
 }
 
-// Fail takes one failure from the budget of source, as far as there is any: a source is
-// never in debt, because many users may share one address.
-func (l *Limiter) Fail(source string) {
+// Return gives back what Take took, for a token that turned out active or that nobody
+// could tell about.
+func (l *Limiter) Return(source string) {
 	if l == nil {
 		return
 	}
 	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sources.Add(source, bucket{left: math.Max(0, l.left(source, now)-1), at: now})
+	left := l.left(source, now) + 1
+	if left >= l.burst {
+		l.sources.Remove(source) // nothing to remember
+		return
+	}
+	l.sources.Add(source, bucket{left: left, at: now})
 }
 
 func (l *Limiter) left(source string, now time.Time) float64 {

@@ -18,7 +18,7 @@ func TestLimiterBoundsTokenFishing(t *testing.T) {
 	l := tokencache.NewLimiter(60, 20, 100, clk.now)
 	calls := 0
 	for range 1000 {
-		if !l.Allow("198.51.100.7") {
+		if !l.Take("198.51.100.7") {
 			continue
 		}
 		e, _, err := c.Do(t.Context(), key(rand.Text()), time.Minute, func(context.Context) (*tokencache.Entry, error) {
@@ -28,15 +28,36 @@ func TestLimiterBoundsTokenFishing(t *testing.T) {
 		if err != nil {
 			t.Fatalf("Do: %v", err)
 		}
-		if !e.Introspection.Active {
-			l.Fail("198.51.100.7")
+		if e.Introspection.Active {
+			l.Return("198.51.100.7")
 		}
 	}
 	if calls != 20 {
 		t.Errorf("1000 random tokens: got %d calls, want the burst of 20", calls)
 	}
-	if !l.Allow("203.0.113.9") {
+	if !l.Take("203.0.113.9") {
 		t.Error("another address is refused, want it untouched")
+	}
+}
+
+// A thousand guesses at the same moment find no more budget than one after the other.
+func TestTokenFishingInABurstIsBounded(t *testing.T) {
+	clk := newClock()
+	l := tokencache.NewLimiter(60, 20, 100, clk.now)
+	taken := 0
+	for range 1000 { // none has been answered yet
+		if l.Take("198.51.100.7") {
+			taken++
+		}
+	}
+	if taken != 20 {
+		t.Errorf("1000 guesses before the first answer: %d went through, want the burst of 20", taken)
+	}
+	for range 20 {
+		l.Return("198.51.100.7")
+	}
+	if !l.Take("198.51.100.7") {
+		t.Error("good tokens used up the budget, want it given back")
 	}
 }
 
@@ -44,7 +65,7 @@ func TestLimiterRefills(t *testing.T) {
 	clk := newClock()
 	l := tokencache.NewLimiter(60, 3, 10, clk.now)
 	for range 10 { // more than there is: no debt
-		l.Fail("a")
+		l.Take("a")
 	}
 	for _, tt := range []struct {
 		name string
@@ -56,29 +77,27 @@ func TestLimiterRefills(t *testing.T) {
 		{name: "one a second", step: time.Millisecond, want: true},
 	} {
 		clk.step(tt.step)
-		if got := l.Allow("a"); got != tt.want {
-			t.Errorf("%s: Allow = %v, want %v", tt.name, got, tt.want)
+		if got := l.Take("a"); got != tt.want {
+			t.Errorf("%s: Take = %v, want %v", tt.name, got, tt.want)
 		}
 	}
 	clk.step(24 * time.Hour)
 	for i := range 4 {
-		if got, want := l.Allow("a"), i < 3; got != want {
-			t.Errorf("after a day, failure %d: Allow = %v, want %v: no more than the burst is saved up", i, got, want)
+		if got, want := l.Take("a"), i < 3; got != want {
+			t.Errorf("after a day, failure %d: Take = %v, want %v: no more than the burst is saved up", i, got, want)
 		}
-		l.Fail("a")
 	}
 }
 
 func TestLimiterWithAClockSetBack(t *testing.T) {
 	clk := newClock()
 	l := tokencache.NewLimiter(60, 3, 10, clk.now)
-	l.Fail("a")
+	l.Take("a")
 	clk.step(-time.Hour)
 	for i := range 3 {
-		if got, want := l.Allow("a"), i < 2; got != want {
-			t.Errorf("failure %d after it: Allow = %v, want %v: it takes nothing and gives nothing", i, got, want)
+		if got, want := l.Take("a"), i < 2; got != want {
+			t.Errorf("failure %d after it: Take = %v, want %v: it takes nothing and gives nothing", i, got, want)
 		}
-		l.Fail("a")
 	}
 }
 
@@ -86,20 +105,19 @@ func TestLimiterIsBounded(t *testing.T) {
 	clk := newClock()
 	l := tokencache.NewLimiter(1, 1, 10, clk.now)
 	for i := range 11 {
-		l.Fail(fmt.Sprint(i))
+		l.Take(fmt.Sprint(i))
 	}
-	if !l.Allow("0") {
-		t.Error("the source longest unheard of: still limited, want it forgotten beyond 10")
+	// Good tokens of many must not push anybody out for long.
+	for i := range 9 {
+		source := fmt.Sprint("new ", i)
+		l.Take(source)
+		l.Return(source)
 	}
-	if l.Allow("10") {
+	if l.Take("10") {
 		t.Error("the latest source: allowed, want it limited")
 	}
-	// Asking must not push anybody out.
-	for i := range 100 {
-		l.Allow(fmt.Sprint("new ", i))
-	}
-	if l.Allow("10") {
-		t.Error("after many questions: allowed, want it limited still")
+	if !l.Take("0") {
+		t.Error("the source longest unheard of: still limited, want it forgotten beyond 10")
 	}
 }
 
@@ -107,9 +125,9 @@ func TestLimiterOff(t *testing.T) {
 	for _, perMinute := range []int{0, -1} {
 		l := tokencache.NewLimiter(perMinute, 1, 1, nil)
 		for range 100 {
-			l.Fail("a")
+			l.Take("a")
 		}
-		if l != nil || !l.Allow("a") {
+		if l.Return("a"); l != nil || !l.Take("a") {
 			t.Errorf("NewLimiter(%d): got %v, want nil, which allows all", perMinute, l)
 		}
 	}
@@ -122,8 +140,8 @@ func TestLimiterConcurrentUse(t *testing.T) {
 		wg.Go(func() {
 			for i := range 200 {
 				source := fmt.Sprint((g + i) % 6)
-				if l.Allow(source) {
-					l.Fail(source)
+				if l.Take(source) && i%2 == 0 {
+					l.Return(source)
 				}
 			}
 		})

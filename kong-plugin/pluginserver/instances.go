@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"math"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -46,7 +47,10 @@ type instance struct {
 const firstOwnID = 1 << 30
 
 func newInstances(start func([]byte) Instance, grace time.Duration, now func() time.Time) *instances {
-	return &instances{start: start, grace: grace, now: now, byID: map[int32]*instance{}, nextID: firstOwnID}
+	// Not from the same number after each restart: Kong may still name an instance of the
+	// process before.
+	first := firstOwnID + rand.Int32N(firstOwnID/2)
+	return &instances{start: start, grace: grace, now: now, byID: map[int32]*instance{}, nextID: first}
 }
 
 // open starts an instance for config. Workers of one Kong start the same configuration

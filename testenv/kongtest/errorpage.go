@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 )
 
 // delayedResponse is an answer of Kong itself, or of a plugin by exit, kept until the
@@ -85,19 +84,16 @@ const (
 	typeXML   = "application/xml; charset=utf-8"
 )
 
-// acceptPattern is Kong's pattern of one element of an Accept header.
-var acceptPattern = sync.OnceValue(func() *regexp.Regexp {
-	const token = `[a-z0-9][a-z0-9!#$&^_+.-]+`
-	return regexp.MustCompile(`(?i)^((?:` + token + `|\*)/(?:` + token + `|\*))` +
-		`(?:\s*;\s*q=(1(?:\.0{0,3}|)|0(?:\.\d{0,3}|))|\s*;\s*` + token + `(?:=[^;]*|))*`)
-})
-
 // responseType picks the content type of an error page: that of the element with the
 // greatest quality that Kong knows, JSON otherwise.
 func responseType(accept string) string {
+	const token = `[a-z0-9][a-z0-9!#$&^_+.-]+`
+	// Kong's pattern of one element of the header.
+	pattern := regexp.MustCompile(`(?i)^((?:` + token + `|\*)/(?:` + token + `|\*))` +
+		`(?:\s*;\s*q=(1(?:\.0{0,3}|)|0(?:\.\d{0,3}|))|\s*;\s*` + token + `(?:=[^;]*|))*`)
 	best, contentType := 0.0, typeJSON
 	for element := range strings.SplitSeq(accept, ",") {
-		m := acceptPattern().FindStringSubmatch(strings.TrimSpace(element))
+		m := pattern.FindStringSubmatch(strings.TrimSpace(element))
 		if m == nil {
 			continue
 		}

@@ -6,12 +6,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 )
 
 // metaSubschema is Kong's schema of the schemas of plugins, in the language that it
 // describes.
-var metaSubschema = sync.OnceValue(func() *schema {
+func metaSubschema() *schema {
 	attributes := &schema{Type: "record"}
 	str := func() *schema { return &schema{Type: "string"} }
 	boolean := func() *schema { return &schema{Type: "boolean"} }
@@ -119,7 +118,7 @@ var metaSubschema = sync.OnceValue(func() *schema {
 		},
 		check: checkFields,
 	}
-})
+}
 
 // attributeTypes are the types that may have certain attributes.
 func attributeTypes() map[string][]string {

@@ -84,7 +84,7 @@ func startPlugin(ctx context.Context, cfg *Config, name, prefix string, log *err
 	if err != nil {
 		return nil, fmt.Errorf("finding the binary of plugin %q: %w", name, err)
 	}
-	data, err := query(ctx, path, prefix, append(environ(cfg.Env), "PWD=/"), log)
+	data, err := query(ctx, name, path, prefix, append(environ(cfg.Env), "PWD=/"), log)
 	if err != nil {
 		return nil, err
 	}

@@ -179,23 +179,33 @@ func (p *probe) step(kong *pdk.PDK, name string, args []any) (any, error) {
 	return nil, nil
 }
 
+// requestGetters asks in the order of the recording plugin.
 func requestGetters(kong *pdk.PDK) (any, error) {
 	out := map[string]any{}
-	for name, get := range map[string]func() (string, error){
-		"method": kong.Request.GetMethod, "path": kong.Request.GetPath, "path_with_query": kong.Request.GetPathWithQuery,
-		"raw_query": kong.Request.GetRawQuery, "host": kong.Request.GetHost, "scheme": kong.Request.GetScheme,
-		"forwarded_host": kong.Request.GetForwardedHost, "forwarded_scheme": kong.Request.GetForwardedScheme,
-		"ip": kong.Client.GetIp, "forwarded_ip": kong.Client.GetForwardedIp,
+	str := func(get func() (string, error)) func() (any, error) {
+		return func() (any, error) { return get() }
+	}
+	num := func(get func() (int, error)) func() (any, error) {
+		return func() (any, error) { return get() }
+	}
+	r := kong.Request
+	for _, getter := range []struct {
+		name string
+		get  func() (any, error)
+	}{
+		{"method", str(r.GetMethod)}, {"path", str(r.GetPath)}, {"path_with_query", str(r.GetPathWithQuery)}, {"raw_query", str(r.GetRawQuery)},
+		{"host", str(r.GetHost)}, {"port", num(r.GetPort)}, {"scheme", str(r.GetScheme)}, {"forwarded_host", str(r.GetForwardedHost)},
+		{"forwarded_port", num(r.GetForwardedPort)}, {"forwarded_scheme", str(r.GetForwardedScheme)},
+		{"http_version", func() (any, error) { return r.GetHttpVersion() }},
+		{"ip", str(kong.Client.GetIp)}, {"forwarded_ip", str(kong.Client.GetForwardedIp)},
 	} {
-		v, err := get()
+		v, err := getter.get()
 		if err != nil {
 			return nil, err
 		}
-		out[name] = v
+		out[getter.name] = v
 	}
-	version, err := kong.Request.GetHttpVersion()
-	out["http_version"] = version
-	return out, err
+	return out, nil
 }
 
 // authenticate takes a consumer, which may be null, and a credential.

@@ -16,7 +16,7 @@ const (
 	// respawnInterval is how often at most Kong starts a plugin server that dies.
 	respawnInterval = time.Second
 	// stopGrace is how long a plugin server may take to obey SIGTERM.
-	stopGrace = 3 * time.Second
+	stopGrace = 2 * time.Second
 	// startupTimeout bounds -dump and the wait for a plugin server's socket.
 	startupTimeout = 20 * time.Second
 	// maxLogLine is where a line of a plugin without end is broken.
@@ -181,7 +181,7 @@ func (l *lineLogger) flush() {
 }
 
 // query runs the plugin's -dump as Kong does at its start and returns what it printed.
-func query(ctx context.Context, path, prefix string, env []string, log *errorLog) ([]byte, error) {
+func query(ctx context.Context, name, path, prefix string, env []string, log *errorLog) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, startupTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "-dump", "-kong-prefix", prefix)
@@ -190,7 +190,7 @@ func query(ctx context.Context, path, prefix string, env []string, log *errorLog
 	cmd.WaitDelay = stopGrace
 	var stdout bytes.Buffer
 	cmd.Stdout = &boundedWriter{w: &stdout, left: maxDump}
-	stderr := &lineLogger{log: log, name: path, pid: func() int { return cmd.Process.Pid }}
+	stderr := &lineLogger{log: log, name: name, pid: func() int { return cmd.Process.Pid }}
 	cmd.Stderr = stderr
 	err := cmd.Run()
 	stderr.flush()

@@ -352,8 +352,13 @@ func TestKeepsUpstreamConnections(t *testing.T) {
 	up.Start()
 	t.Cleanup(up.Close)
 	g := start(t, kongtest.Config{YAML: plain("")}, up)
+	// On one connection of the client a request follows when the one before is over.
+	conn := g.dial()
+	defer conn.Close()
+	_, _ = io.WriteString(conn, strings.Repeat("GET /p HTTP/1.1\r\nHost: h\r\n\r\n", 5))
+	r := bufio.NewReader(conn)
 	for range 5 {
-		if res := g.do("GET", "/p", "", nil); res.StatusCode != 200 {
+		if res := readResponse(t, r, "GET"); res.StatusCode != 200 {
 			t.Fatalf("got %d, want 200", res.StatusCode)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -30,7 +29,7 @@ func parseYAML(text []byte) (any, error) {
 	if doc.Kind != yaml.DocumentNode {
 		return nil, errors.New("failed parsing declarative configuration: expected an object")
 	}
-	p := yamlParser{left: maxYAMLValues}
+	p := yamlParser{left: maxYAMLValues, numbers: numberPatterns()}
 	value, err := p.value(doc.Content[0])
 	if err != nil {
 		return nil, fmt.Errorf("failed parsing declarative configuration: %w", err)
@@ -40,7 +39,8 @@ func parseYAML(text []byte) (any, error) {
 
 type yamlParser struct {
 	left    int
-	aliases []*yaml.Node // being followed
+	numbers map[int]*regexp.Regexp // by base
+	aliases []*yaml.Node           // being followed
 }
 
 func (p *yamlParser) value(n *yaml.Node) (any, error) {
@@ -70,7 +70,7 @@ func (p *yamlParser) value(n *yaml.Node) (any, error) {
 	case yaml.MappingNode:
 		return p.mapping(n)
 	default:
-		return scalar(n)
+		return p.scalar(n)
 	}
 }
 
@@ -131,7 +131,7 @@ func merge(into map[string]any, value any) error {
 }
 
 // scalar resolves a scalar as lyaml does.
-func scalar(n *yaml.Node) (any, error) {
+func (p *yamlParser) scalar(n *yaml.Node) (any, error) {
 	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 || n.Tag == "!!str" && n.Style&yaml.TaggedStyle != 0 {
 		return n.Value, nil
 	}
@@ -152,7 +152,7 @@ func scalar(n *yaml.Node) (any, error) {
 	case ".nan", ".NaN", ".NAN":
 		return math.NaN(), nil
 	}
-	if f, ok := number(n.Value); ok {
+	if f, ok := p.number(n.Value); ok {
 		return f, nil
 	}
 	return n.Value, nil
@@ -160,7 +160,7 @@ func scalar(n *yaml.Node) (any, error) {
 
 // numberPatterns are the numbers of YAML 1.1: decimal, octal, hexadecimal, binary,
 // sexagesimal; each with underscores between the digits.
-var numberPatterns = sync.OnceValue(func() map[int]*regexp.Regexp {
+func numberPatterns() map[int]*regexp.Regexp {
 	return map[int]*regexp.Regexp{
 		10: regexp.MustCompile(`^[-+]?(?:0|[1-9][0-9_]*|(?:[0-9][0-9_]*)?\.[0-9_]+(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*\.?(?:[eE][-+]?[0-9]+))$`),
 		8:  regexp.MustCompile(`^[-+]?0o?[0-7_]+$`),
@@ -168,10 +168,9 @@ var numberPatterns = sync.OnceValue(func() map[int]*regexp.Regexp {
 		2:  regexp.MustCompile(`^[-+]?0b[01_]+$`),
 		60: regexp.MustCompile(`^[-+]?[0-9]+(?::[0-5]?[0-9])+$`),
 	}
-})
+}
 
-func number(text string) (float64, bool) {
-	patterns := numberPatterns()
+func (p *yamlParser) number(text string) (float64, bool) {
 	negative := strings.HasPrefix(text, "-")
 	digits := strings.ReplaceAll(strings.TrimLeft(text, "+-"), "_", "")
 	sign := func(f float64) (float64, bool) {
@@ -180,19 +179,19 @@ func number(text string) (float64, bool) {
 		}
 		return f, true
 	}
-	if patterns[10].MatchString(text) {
+	if p.numbers[10].MatchString(text) {
 		if f, err := strconv.ParseFloat(digits, 64); err == nil {
 			return sign(f)
 		}
 	}
 	for base, prefix := range map[int]string{8: "0o", 16: "0x", 2: "0b"} {
-		if patterns[base].MatchString(text) {
+		if p.numbers[base].MatchString(text) {
 			if n, err := strconv.ParseUint(strings.TrimPrefix(digits, prefix), base, 64); err == nil {
 				return sign(float64(n))
 			}
 		}
 	}
-	if patterns[60].MatchString(text) {
+	if p.numbers[60].MatchString(text) {
 		total := 0.0
 		for part := range strings.SplitSeq(digits, ":") {
 			n, err := strconv.ParseFloat(part, 64)

@@ -45,6 +45,7 @@ func TestHostileRequests(t *testing.T) {
 		{name: "token in header and query", authorization: "Bearer " + good, target: "/mcp?access_token=" + marked, want: "HTTP/1.1 400"},
 		{name: "not UTF-8 in another header", authorization: "Bearer " + good, extra: "X-Name: \xff\xfe\r\n", want: "HTTP/1.1 200"},
 		{name: "not UTF-8 in the query", authorization: "Bearer " + good, target: "/mcp?x=%ff", want: "HTTP/1.1 200"},
+		{name: "Connection that strips the phantom token", authorization: "Bearer " + good, extra: "Connection: Authorization\r\n", want: "HTTP/1.1 400"},
 		{name: "underscore spelling is no credential", extra: "X_Authorization: Bearer " + good + "\r\n", want: "HTTP/1.1 401"},
 		{name: "metadata with a hostile credential", authorization: "Bearer \x01", target: "/.well-known/oauth-protected-resource/mcp", want: "HTTP/1.1 200"},
 	}

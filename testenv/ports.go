@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"strconv"
@@ -9,50 +10,73 @@ import (
 
 // Ports of a stack that people use, so that kong.yml can be read beside it.
 const (
-	portGateway     = 8000
-	portAuthServer  = 8180
-	portControl     = 8181
-	portMCPServer   = 9000
-	portStocksAPI   = 9100
-	portSidecar     = 9200
-	firstFreePort   = 10_000 // below the range from which systems take ports for
-	lastFreePort    = 30_000 // outgoing connections
+	portGateway    = 8000
+	portAuthServer = 8180
+	portControl    = 8181
+	portMCPServer  = 9000
+	portStocksAPI  = 9100
+	portSidecar    = 9200
+)
+
+// Other ports are taken from below the range that systems use for outgoing connections.
+const (
+	firstFreePort   = 10_000
+	lastFreePort    = 30_000
 	attemptsForPort = 100
 )
 
-// ports hands out addresses of 127.0.0.1 that are free now. Some parts must be known to
-// others before they listen, so an address is chosen first and listened on later.
+// ports reserves addresses of 127.0.0.1. Some parts must be known to others before they
+// listen, so an address is held here until its part takes it over.
 type ports struct {
 	fixed bool // prefer the well-known one
-	taken map[int]bool
+	held  map[string]net.Listener
 }
 
-func (p *ports) addr(preferred int) (string, error) {
-	if p.fixed && p.free(preferred) {
-		return p.take(preferred), nil
+// reserve holds an address, at the preferred port if that is wanted and free.
+func (p *ports) reserve(preferred int) (string, error) {
+	if p.fixed {
+		if addr, err := p.hold(preferred); err == nil {
+			return addr, nil
+		}
 	}
 	for range attemptsForPort {
-		if port := firstFreePort + rand.IntN(lastFreePort-firstFreePort); p.free(port) {
-			return p.take(port), nil
+		if addr, err := p.hold(firstFreePort + rand.IntN(lastFreePort-firstFreePort)); err == nil {
+			return addr, nil
 		}
 	}
 	return "", errors.New("finding a free port: expected one of 127.0.0.1 between 10000 and 30000, found none")
 }
 
-func (p *ports) free(port int) bool {
-	if p.taken[port] {
-		return false
-	}
-	l, err := net.Listen("tcp", address(port))
+func (p *ports) hold(port int) (string, error) {
+	addr := address(port)
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return false
+		return "", err
 	}
-	return l.Close() == nil
+	p.held[addr] = l
+	return addr, nil
 }
 
-func (p *ports) take(port int) string {
-	p.taken[port] = true
-	return address(port)
+// release gives an address to the part that listens on it now.
+func (p *ports) release(addr string) error {
+	l, ok := p.held[addr]
+	if !ok {
+		return nil
+	}
+	delete(p.held, addr)
+	if err := l.Close(); err != nil {
+		return fmt.Errorf("releasing %s: %w", addr, err)
+	}
+	return nil
+}
+
+// releaseAll gives up what no part has taken.
+func (p *ports) releaseAll() error {
+	var errs []error
+	for addr := range p.held {
+		errs = append(errs, p.release(addr))
+	}
+	return errors.Join(errs...)
 }
 
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

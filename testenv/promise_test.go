@@ -21,10 +21,10 @@ import (
 // TestPromises says in sentences what the whole chain does, each shown on real processes,
 // sockets and clients. The promises run in order and share one stack.
 //
-// Covers: MCP-01, MCP-02, MCP-03, MCP-04, MCP-05, MCP-11, MCP-15, MCP-17, MCP-20, MCP-24,
-// Covers: MCP-33, MCP-36, MCP-38, MCP-39, MCP-44, CH-11, CH-17, BT-05, BT-07, BT-14, PR-05, PR-21,
-// Covers: BC-13, CO-01, CO-05, CO-06, CA-05, IN-09, JW-01, JW-03, JW-04, JW-14, JW-17,
-// Covers: TX-17
+// Covers: MCP-01, MCP-02, MCP-03, MCP-04, MCP-05, MCP-08, MCP-11, MCP-15, MCP-17, MCP-20,
+// Covers: MCP-24, MCP-33, MCP-36, MCP-37, MCP-38, MCP-39, MCP-44, CH-11, CH-17, CH-18,
+// Covers: BT-05, BT-07, BT-14, PR-05, PR-21, BC-13, CO-01, CO-05, CO-06, JW-01, JW-02, JW-03,
+// Covers: JW-04, JW-14, JW-17, TX-17
 func TestPromises(t *testing.T) {
 	w := start(t)
 	closed := false
@@ -42,6 +42,7 @@ func TestPromises(t *testing.T) {
 		{"the consent page names the client and says what each scope allows", consentPage},
 		{"the access token is opaque, lives 15 minutes and cannot be refreshed", accessToken},
 		{"every method without a token gets the same challenge", challenge},
+		{"what the MCP server says to a method it does not know comes back unchanged", passedThrough},
 		{"the metadata at the path and at the root are the same", metadata},
 		{"paths that only look like OAuth get a 404 in JSON", probes},
 		{"a web page may read challenges and metadata", crossOrigin},
@@ -202,6 +203,17 @@ func challenge(t *testing.T, w *world) {
 	}
 }
 
+func passedThrough(t *testing.T, w *world) {
+	token := w.readToken()
+	for _, method := range []string{"GET", "DELETE"} {
+		a := w.do(t, method, w.MCPURL, "", mcpHeader(token)...)
+		wantStatus(t, a, http.StatusMethodNotAllowed)
+		if got := a.header.Get("Allow"); got != "POST" {
+			t.Errorf("%s: Allow: got %q, want the MCP server's own", method, got)
+		}
+	}
+}
+
 func metadata(t *testing.T, w *world) {
 	const root = "/.well-known/oauth-protected-resource"
 	want := map[string]any{
@@ -214,6 +226,7 @@ func metadata(t *testing.T, w *world) {
 			if token != "" {
 				header = []string{"Authorization", "Bearer " + token}
 			}
+			wantStatus(t, w.do(t, "HEAD", w.origin()+path, "", header...), http.StatusOK)
 			a := w.do(t, "GET", w.origin()+path, "", header...)
 			wantStatus(t, a, http.StatusOK)
 			var got map[string]any
@@ -244,12 +257,14 @@ func probes(t *testing.T, w *world) {
 
 func crossOrigin(t *testing.T, w *world) {
 	const origin = "https://inspector.example"
-	a := w.do(t, "OPTIONS", w.MCPURL, "", "Origin", origin, "Access-Control-Request-Method", "POST",
-		"Access-Control-Request-Headers", "authorization,content-type,mcp-protocol-version")
-	wantStatus(t, a, http.StatusNoContent)
-	for _, name := range []string{"Authorization", "Content-Type", "MCP-Protocol-Version", "Mcp-Method"} {
-		if !strings.Contains(a.header.Get("Access-Control-Allow-Headers"), name) {
-			t.Errorf("Access-Control-Allow-Headers: got %q, want %s in it", a.header.Get("Access-Control-Allow-Headers"), name)
+	for _, path := range []string{"/mcp", "/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-protected-resource"} {
+		a := w.do(t, "OPTIONS", w.origin()+path, "", "Origin", origin, "Access-Control-Request-Method", "POST",
+			"Access-Control-Request-Headers", "authorization,content-type,mcp-protocol-version")
+		wantStatus(t, a, http.StatusNoContent)
+		for _, name := range []string{"Authorization", "Content-Type", "MCP-Protocol-Version", "Mcp-Method"} {
+			if !strings.Contains(a.header.Get("Access-Control-Allow-Headers"), name) {
+				t.Errorf("%s: Access-Control-Allow-Headers: got %q, want %s in it", path, a.header.Get("Access-Control-Allow-Headers"), name)
+			}
 		}
 	}
 	for _, path := range []string{"/mcp", "/.well-known/oauth-protected-resource/mcp"} {
@@ -258,10 +273,24 @@ func crossOrigin(t *testing.T, w *world) {
 			t.Errorf("%s: Access-Control-Allow-Origin: got %q, want *", path, got)
 		}
 	}
-	a = w.ask(t, w.MCPURL, w.readToken(), "Origin", origin)
-	wantStatus(t, a, http.StatusOK)
-	if a.header.Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(a.header.Get("Access-Control-Expose-Headers"), "WWW-Authenticate") {
-		t.Errorf("upstream's answer: got %v, want it open to web pages", a.header)
+	// Every answer of the endpoint may be read, whoever gave it.
+	for token, want := range map[string]int{
+		w.readToken():   http.StatusOK,
+		"garbage-token": http.StatusUnauthorized,
+		w.AuthServer.IssueToken(authserver.Grant{Scope: testenv.ScopeTrade, Resource: w.MCPURL}): http.StatusForbidden,
+	} {
+		a := w.ask(t, w.MCPURL, token, "Origin", origin)
+		wantStatus(t, a, want)
+		wantOpen(t, a)
+	}
+}
+
+// wantOpen wants an answer that a script of any web page may read.
+func wantOpen(t *testing.T, a answer) {
+	t.Helper()
+	origin, expose := a.header.Values("Access-Control-Allow-Origin"), a.header.Get("Access-Control-Expose-Headers")
+	if !slices.Equal(origin, []string{"*"}) || !strings.Contains(expose, "WWW-Authenticate") {
+		t.Errorf("status %d: got Access-Control-Allow-Origin %q, Access-Control-Expose-Headers %q; want it open to web pages", a.status, origin, expose)
 	}
 }
 
@@ -282,6 +311,9 @@ func phantomAlone(t *testing.T, w *world) {
 		if header[name] != want {
 			t.Errorf("header %s: got %v, want %v", name, header[name], want)
 		}
+	}
+	if kid, _ := header["kid"].(string); kid == "" {
+		t.Error("header kid: got none")
 	}
 	for name, want := range map[string]any{
 		"iss": w.PhantomIssuer, "aud": testenv.MCPAudience, "sub": w.Users[0].Name,
@@ -538,6 +570,7 @@ func refusedRevoked(t *testing.T, w *world) {
 
 func refusedOtherResource(t *testing.T, w *world) {
 	w.refusedAsInvalid(t, w.AuthServer.IssueToken(authserver.Grant{Scope: testenv.ScopeRead, Resource: w.OtherResource}))
+	w.refusedAsInvalid(t, w.AuthServer.IssueToken(authserver.Grant{Scope: testenv.ScopeRead})) // for none
 }
 
 func refusedScope(t *testing.T, w *world) {
@@ -606,8 +639,9 @@ func serverDown(t *testing.T, w *world) {
 	fresh := w.readToken()
 	w.AuthServer.Trouble(authserver.Trouble{Down: true})
 	defer w.AuthServer.Trouble(authserver.Trouble{})
-	a := w.ask(t, w.MCPURL, fresh)
+	a := w.ask(t, w.MCPURL, fresh, "Origin", "https://inspector.example")
 	wantStatus(t, a, http.StatusServiceUnavailable)
+	wantOpen(t, a)
 	if a.header.Get("Retry-After") == "" || a.header.Get("WWW-Authenticate") != "" || strings.TrimSpace(a.body) != `{"error":"temporarily_unavailable"}` {
 		t.Errorf("got Retry-After %q, challenge %q, body %s", a.header.Get("Retry-After"), a.header.Get("WWW-Authenticate"), a.body)
 	}

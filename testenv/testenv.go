@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -104,6 +105,7 @@ type run struct {
 	gatewaySecret, mcpSecret                              string
 	phantomKey, sidecarKey                                string // files
 	introspection                                         string // address of the tap
+	ports                                                 *ports
 }
 
 // Start starts a stack. ctx bounds the starting and ends nothing afterwards: call Close.
@@ -189,7 +191,8 @@ func (r *run) prepareBinaries(ctx context.Context) (err error) {
 }
 
 func (r *run) prepareAddresses(context.Context) error {
-	p := &ports{fixed: r.opts.DefaultPorts, taken: map[int]bool{}}
+	r.ports = &ports{fixed: r.opts.DefaultPorts, held: map[string]net.Listener{}}
+	r.onClose(r.ports.releaseAll)
 	for _, a := range []struct {
 		to   *string
 		port int
@@ -201,7 +204,7 @@ func (r *run) prepareAddresses(context.Context) error {
 		{&r.api, portStocksAPI},
 		{&r.sidecar, portSidecar},
 	} {
-		addr, err := p.addr(a.port)
+		addr, err := r.ports.reserve(a.port)
 		if err != nil {
 			return err
 		}
@@ -284,6 +287,9 @@ func (r *run) startAuthServer(ctx context.Context) error {
 	if r.opts.DefaultPorts {
 		cfg.ControlListen = r.control
 	}
+	if err := errors.Join(r.ports.release(r.authServer), r.ports.release(r.control)); err != nil {
+		return err
+	}
 	// Its life is the stack's, not that of the starting.
 	server, err := authserver.Start(context.WithoutCancel(ctx), cfg)
 	if err != nil {
@@ -332,6 +338,9 @@ func (r *run) startIntrospectionTap(context.Context) error {
 }
 
 func (r *run) startSidecar(ctx context.Context) error {
+	if err := r.ports.release(r.sidecar); err != nil {
+		return err
+	}
 	const client = "TOKEN_EXCHANGE_CLIENTS_0_"
 	p, err := startProcess(r.binaries.Sidecar, []string{
 		"TOKEN_EXCHANGE_LISTEN=" + r.sidecar,
@@ -366,6 +375,9 @@ func (r *run) startStocksAPI(context.Context) error {
 		Logger:    r.stack.Log.logger(StocksAPI),
 	})
 	if err != nil {
+		return err
+	}
+	if err := r.ports.release(r.api); err != nil {
 		return err
 	}
 	server, err := loopback.Serve(r.api, r.wrap(StocksAPI, handler), r.stack.Log.logger(StocksAPI))
@@ -404,6 +416,9 @@ func (r *run) startMCPServer(context.Context) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/mcp", handler)
+	if err := r.ports.release(r.mcpServer); err != nil {
+		return err
+	}
 	server, err := loopback.Serve(r.mcpServer, r.stack.Recorder.Handler(Gateway, MCPServer, r.wrap(MCPServer, mux)), r.stack.Log.logger(MCPServer))
 	if err != nil {
 		return fmt.Errorf("MCP server: %w", err)
@@ -425,6 +440,9 @@ func (r *run) startGateway(ctx context.Context) error {
 		if yaml, err = os.ReadFile(filepath.Join(root, "kong.yml")); err != nil {
 			return fmt.Errorf("reading kong.yml: %w", err)
 		}
+	}
+	if err := r.ports.release(r.gateway); err != nil {
+		return err
 	}
 	gateway, err := kongtest.Start(context.WithoutCancel(ctx), kongtest.Config{
 		YAML: yaml,

@@ -77,13 +77,16 @@ func codeProblems(f *goFile) []string {
 	return out
 }
 
+// methodsOfInterfaces mean what their interface in the standard library says.
+var methodsOfInterfaces = []string{"Error", "String", "Unwrap", "Is"}
+
 // undocumented returns the exported names of a declaration that no comment explains. A
 // comment on a group of constants, variables or types covers the group.
 func undocumented(decl ast.Decl) []*ast.Ident {
 	var out []*ast.Ident
 	switch d := decl.(type) {
 	case *ast.FuncDecl:
-		if d.Name.IsExported() && d.Doc == nil && exportedReceiver(d) {
+		if d.Name.IsExported() && d.Doc == nil && exportedReceiver(d) && (d.Recv == nil || !slices.Contains(methodsOfInterfaces, d.Name.Name)) {
 			out = append(out, d.Name)
 		}
 	case *ast.GenDecl:
@@ -162,6 +165,7 @@ func TestCodeProblemsAreFound(t *testing.T) {
 		{"ExportedFunc", "a/a.go", "package a\nfunc F() {}", "F is exported"},
 		{"ExportedMethod", "a/a.go", "package a\n// T is one.\ntype T int\nfunc (T) F() {}", "F is exported"},
 		{"ExportedMethodOfHiddenType", "a/a.go", "package a\ntype t int\nfunc (t) F() {}", ""},
+		{"MethodOfErrorInterface", "a/a.go", "package a\n// T is one.\ntype T int\nfunc (T) Error() string { return \"\" }", ""},
 		{"ExportedConstant", "a/a.go", "package a\nconst C = 1", "C is exported"},
 		{"DocumentedGroup", "a/a.go", "package a\n// Both.\nconst (\nC = 1\nD = 2\n)", ""},
 	}

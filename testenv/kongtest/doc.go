@@ -12,21 +12,30 @@
 //	                                                             ↕
 //	                              PDK: questions of the plugin process, over its socket
 //
-// A request head is read from the connection byte by byte ([head.go]) rather than by
+// A request head is read from the connection byte by byte (head.go) rather than by
 // net/http, so that header values which are not UTF-8, control bytes and underscores reach
 // the plugin as they do in Kong. The declarative configuration is checked by a port of
-// Kong's schema language ([schema.go]), the plugin's own schema, printed by its -dump,
+// Kong's schema language (schema*.go), the plugin's own schema, printed by its -dump,
 // included.
 //
 // # What it is measured by
 //
 // testdata/transcripts holds conversations recorded between Kong 3.9.3 and a plugin. Every
 // one is replayed in the tests: the recorded plugin's bytes are given to kongtest, and what
-// kongtest writes must equal what Kong wrote.
+// kongtest writes must equal what Kong wrote (the table in replay_test.go says how). The
+// recorded requests are sent to a plugin on go-pdk's own server as well, and both directions
+// compared with the recording (gopdk_test.go).
+//
+// Where a recording says nothing, Kong 3.9.3 and the nginx 1.25 inside of it are followed.
+// Some of that surprises: of several WWW-Authenticate values only the last is sent, YAML's
+// yes and off are booleans, a header with an odd name is dropped without a word, trailers
+// of an upstream are too, and a request body is read to its end before the upstream hears
+// of the request unless the route says request_buffering: false.
 //
 // # What it does not model
 //
 // Kong's own plugins, consumers, upstreams with targets, certificates and other entities;
-// phases other than access; HTTP/2, gRPC, WebSockets and HTTP/0.9; databases and the Admin
-// API. A configuration or a plugin that needs one of them is refused by name.
+// phases other than access; path_handling v1; regular expressions that are not RE2; HTTP/2,
+// gRPC, WebSockets and HTTP/0.9; databases and the Admin API. A configuration or a plugin
+// that needs one of them is refused by name.
 package kongtest

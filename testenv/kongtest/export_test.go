@@ -1,6 +1,9 @@
 package kongtest
 
-import "bufio"
+import (
+	"bufio"
+	"io"
+)
 
 // SetServer replaces the process of a plugin by a socket that the test serves.
 func (cfg *Config) SetServer(name string, dump []byte, socket string) {
@@ -24,6 +27,11 @@ func ReadHead(r *bufio.Reader, buffers HeaderBuffers) (*Head, error) {
 		out.Fields = append(out.Fields, [2]string{f.name, f.value})
 	}
 	return out, err
+}
+
+// ReadChunked reads a chunked body to its end.
+func ReadChunked(r *bufio.Reader) ([]byte, error) {
+	return io.ReadAll(&bodyReader{r: r, chunked: true})
 }
 
 // What fuzz targets and tables look at by itself.

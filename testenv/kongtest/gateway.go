@@ -20,8 +20,8 @@ import (
 type Gateway struct {
 	cfg     Config
 	errlog  *errorLog
-	prefix  []netip.Prefix // trusted
-	dir     string         // the -kong-prefix of the plugins
+	trusted []netip.Prefix
+	dir     string // the -kong-prefix of the plugins
 	bodyDir string
 	nodeID  string
 	started time.Time
@@ -40,10 +40,11 @@ type Gateway struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
-	mu       sync.Mutex // one Reload at a time; guards conns
-	conns    map[*clientConn]struct{}
-	reload   sync.Mutex
-	closeErr func() error
+	shut   func() error // shutdown, once
+	reload sync.Mutex   // one at a time
+
+	mu    sync.Mutex
+	conns map[*clientConn]struct{}
 }
 
 // Start starts the plugins' servers and a gateway for them. It returns when the gateway
@@ -59,11 +60,11 @@ func Start(ctx context.Context, cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{
-		cfg: cfg, errlog: newErrorLog(cfg.Log, cfg.LogLevel, cfg.Now), prefix: trusted,
+		cfg: cfg, errlog: newErrorLog(cfg.Log, cfg.LogLevel, cfg.Now), trusted: trusted,
 		nodeID: randomUUID(), started: cfg.Now(),
 		plugins: map[string]*plugin{}, conns: map[*clientConn]struct{}{},
 	}
-	g.closeErr = sync.OnceValue(g.shutdown)
+	g.shut = sync.OnceValue(g.shutdown)
 	g.ctx, g.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := g.start(ctx); err != nil {
 		return nil, errors.Join(err, g.Close())
@@ -236,12 +237,12 @@ func (g *Gateway) PluginPID(name string) int {
 }
 
 func (g *Gateway) isTrusted(addr netip.Addr) bool {
-	return slices.ContainsFunc(g.prefix, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
+	return slices.ContainsFunc(g.trusted, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
 }
 
 // Close ends the gateway and the plugins' servers, and waits for them. Requests under way
 // are cut off. It may be called more than once.
-func (g *Gateway) Close() error { return g.closeErr() }
+func (g *Gateway) Close() error { return g.shut() }
 
 func (g *Gateway) shutdown() error {
 	g.mu.Lock()

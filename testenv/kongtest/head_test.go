@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -280,6 +281,26 @@ func FuzzReadHead(f *testing.F) {
 				t.Errorf("got %s twice", name)
 			}
 			seen[name] = true
+		}
+	})
+}
+
+// FuzzReadBody: never panics, and a chunked body is the bytes of its chunks.
+func FuzzReadBody(f *testing.F) {
+	for _, seed := range []string{"0\r\n\r\n", "3;x\r\nabc\r\n0\r\nT: v\r\n\r\n", "3\nabc\n0\n\n", "ffffffffffffffff\r\n", "-1\r\n", "3\r\nabcd\r\n"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		body, err := kongtest.ReadChunked(bufio.NewReader(strings.NewReader(text)))
+		if err == nil && len(body) > len(text) {
+			t.Errorf("got %d bytes out of %d", len(body), len(text))
+		}
+		chunked := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(text), text)
+		if text == "" {
+			chunked = "0\r\n\r\n"
+		}
+		if body, err := kongtest.ReadChunked(bufio.NewReader(strings.NewReader(chunked))); string(body) != text || err != nil {
+			t.Errorf("got %q, %v, want %q", body, err, text)
 		}
 	})
 }

@@ -336,6 +336,15 @@ routes:
 	}
 }
 
+// TestStockDump: what go-pdk prints by itself is a schema of types.
+func TestStockDump(t *testing.T) {
+	g := start(t, kongtest.Config{YAML: []byte(probed), Plugins: map[string]string{"probe": plugin(t, "probe", definition{Stock: true})}}, newUpstream(t, nil))
+	config, _ := g.report(`[["config"]]`)[0].(map[string]any)
+	if config["tag"] != "one" || config["__seq__"] == nil {
+		t.Errorf("got %v, want the tag and Kong's own members", config)
+	}
+}
+
 // TestPluginProcess: its environment, its name, SIGTERM at the end.
 func TestPluginProcess(t *testing.T) {
 	up := newUpstream(t, nil)

@@ -30,6 +30,8 @@ type definition struct {
 	Priority int             `json:",omitempty"`
 	Phases   []string        `json:",omitempty"`
 	Schema   json.RawMessage `json:",omitempty"`
+	// Stock leaves -dump to go-pdk.
+	Stock bool `json:",omitempty"`
 }
 
 func definitionFile(binary string) string { return binary + ".json" }
@@ -101,7 +103,7 @@ func runPlugin() error {
 		return err
 	}
 	for _, arg := range os.Args[1:] {
-		if arg == "-dump" {
+		if arg == "-dump" && !def.Stock {
 			info := map[string]any{
 				"Name": filepath.Base(os.Args[0]), "Version": def.Version, "Priority": def.Priority,
 				"Phases": def.Phases, "Schema": def.Schema,

@@ -139,43 +139,60 @@ func TestGetHeaders(t *testing.T) {
 	}
 }
 
-// TestRawBody: small ones as they are, large ones in a file that only the owner can read
-// and that is gone with the request.
+// TestRawBody: whole, whatever its size, for the plugin and for the upstream.
 func TestRawBody(t *testing.T) {
 	g := startProbed(t)
 	for _, size := range []int{0, 1, 8 << 10, 8<<10 + 1, 300_000} {
 		body := strings.Repeat("x", size)
-		res := g.do("POST", "/p", body, map[string]string{"X-Script": `[["body"],["sleep",0]]`})
-		if got := g.upstream.got(t); res.StatusCode != 200 || got.body != body {
+		res := g.do("POST", "/p", body, map[string]string{"X-Script": `[["size"],["report"]]`})
+		if got := g.upstream.got(t); res.StatusCode != 200 || got.body != body || got.report(t)[0] != float64(size) {
 			t.Errorf("%d bytes: got %d and %d bytes upstream, want all", size, res.StatusCode, len(got.body))
 		}
 	}
 }
 
-// TestRawBodyFile looks at the file between the question and the end of the event.
+// TestRawBodyFile: up to 8 KiB in the answer, above in a file that only its owner can read
+// and that is gone with the request.
 func TestRawBodyFile(t *testing.T) {
 	p := newPlayer(t)
 	g := p.start(t, recordedConfig("one", "/other"))
 	p.warmUp(g, 7)
 	g.upstream.got(t)
-	body := strings.Repeat("x", 8<<10+1)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		g.do("POST", "/p", body, nil)
-	}()
-	event := p.readCall(p.warm)
-	p.write(p.warm, []byte("kong.request.get_raw_body"))
-	p.write(p.warm, nil)
-	var result kpp.RawBodyResult
-	unmarshal(t, p.read(p.warm), &result)
+	done := make(chan struct{}, 2)
+	ask := func(body string) (*kpp.RpcCall, *kpp.RawBodyResult) {
+		go func() {
+			g.do("POST", "/p", body, nil)
+			done <- struct{}{}
+		}()
+		event := p.readCall(p.warm)
+		p.write(p.warm, []byte("kong.request.get_raw_body"))
+		p.write(p.warm, nil)
+		result := new(kpp.RawBodyResult)
+		unmarshal(t, p.read(p.warm), result)
+		return event, result
+	}
+	end := func(event *kpp.RpcCall) {
+		p.write(p.warm, nil)
+		p.write(p.warm, marshal(t, &kpp.RpcReturn{Sequence: event.Sequence}))
+	}
+
+	body := strings.Repeat("x", 8<<10)
+	event, result := ask(body)
+	if string(result.GetContent()) != body {
+		t.Errorf("8 KiB: got %v, want them in the answer", result)
+	}
+	end(event)
+	g.upstream.got(t)
+	<-done
+
+	body += "x"
+	event, result = ask(body)
 	path := result.GetBodyFilepath()
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 || info.Size() != int64(len(body)) {
 		t.Errorf("file: got %v, %v, want %d bytes with mode 0600", info, err, len(body))
 	}
-	p.write(p.warm, nil)
-	p.write(p.warm, marshal(t, &kpp.RpcReturn{Sequence: event.Sequence}))
+	end(event)
 	if got := g.upstream.got(t); got.body != body {
 		t.Errorf("upstream: got %d bytes, want %d", len(got.body), len(body))
 	}
@@ -430,5 +447,110 @@ func TestRouteAndService(t *testing.T) {
 	}
 	if service["name"] != "up" || service["protocol"] != "http" || service["host"] != "127.0.0.1" {
 		t.Errorf("service: got %v", service)
+	}
+}
+
+// TestOtherGetters of the PDK.
+func TestOtherGetters(t *testing.T) {
+	up := newUpstream(t, nil)
+	g := start(t, kongtest.Config{
+		YAML:       []byte(strings.ReplaceAll(probed, `["/p"]`, `["~/p/(?<user>[a-z]+)/(\\d+)"]`)),
+		Plugins:    map[string]string{"probe": plugin(t, "probe", definition{})},
+		TrustedIPs: []string{"10.0.0.0/8", "192.0.2.1", "::1"},
+	}, up)
+	res := g.do("GET", "/p/anna/7?A=1&a=2", "", map[string]string{"Cookie": "k=v", "X-Script": `[["captures"],["trusted","10.1.2.3"],["trusted","192.0.2.2"],["trusted","x"],["protocol",true],["subsystem"],["tls"],["nset","k",5],["nget","k"],["nget","none"],["loadcons","nobody",true],["getcred"],["getcons"],["rstatus",299],["report"]]`})
+	if res.StatusCode != 200 {
+		t.Fatalf("got %d, want 200", res.StatusCode)
+	}
+	report := up.got(t).report(t)
+	for i, want := range map[int]any{
+		0: `["anna" "7"] map["user":"anna"]`, 1: true, 2: false, 3: false, 4: "http", 5: "http", 6: "", 8: 5.0, 9: nil,
+	} {
+		if !reflect.DeepEqual(report[i], want) {
+			t.Errorf("step %d: got %v, want %v", i, report[i], want)
+		}
+	}
+	if consumer, _ := report[10].(map[string]any); fmt.Sprint(consumer["Id"]) != "" && consumer["Id"] != nil {
+		t.Errorf("unknown consumer: got %v, want an empty one", report[10])
+	}
+	if got := g.do("GET", "/p/anna/7", "", map[string]string{"X-Script": `[["loadcons","nobody",false]]`}); got.StatusCode != 500 {
+		t.Errorf("consumer by an id that is none: got %d, want 500", got.StatusCode)
+	}
+}
+
+// TestNodeAndTime: the node keeps its id, a request its time.
+func TestNodeAndTime(t *testing.T) {
+	g := startProbed(t)
+	first, second := g.report(`[["node"],["started"]]`), g.report(`[["node"],["started"]]`)
+	if first[0] != second[0] || len(fmt.Sprint(first[0])) != 36 {
+		t.Errorf("node: got %v and %v, want one id", first[0], second[0])
+	}
+	if f, _ := first[1].(float64); f < 1.7e9 {
+		t.Errorf("start of the request: got %v, want seconds of now", first[1])
+	}
+}
+
+// TestNginxVariables that plugins ask for.
+func TestNginxVariables(t *testing.T) {
+	g := startProbed(t)
+	port := strings.TrimPrefix(g.URL(), "http://127.0.0.1:")
+	want := map[string]string{
+		"request_uri": "/p?a=1&b=2", "args": "a=1&b=2", "is_args": "?", "arg_b": "2", "arg_none": "", "query_string": "a=1&b=2", "request_method": "POST",
+		"request": "POST /p?a=1&b=2 HTTP/1.1", "scheme": "http", "https": "", "host": "gw.example", "server_port": port, "server_name": "kong", "server_protocol": "HTTP/1.1",
+		"http_x_one": "1", "http_cookie": "a=1; b=2", "content_type": "text/x", "content_length": "2", "remote_addr": "127.0.0.1", "realip_remote_addr": "127.0.0.1",
+		"upstream_uri": "/p", "upstream_scheme": "http", "upstream_host": "", "ssl_protocol": "", "ssl_client_verify": "", "ssl_client_escaped_cert": "", "ssl_server_name": "",
+		"REQUEST_METHOD": "POST", "unknown": "",
+	}
+	var steps, names []string
+	for name := range want {
+		names = append(names, name)
+		steps = append(steps, fmt.Sprintf(`["var",%q]`, name))
+	}
+	g.raw("POST", "POST /p?a=1&b=2 HTTP/1.1\r\nHost: GW.example:1\r\nX-One: 1\r\nCookie: a=1\r\nCookie: b=2\r\nContent-Type: text/x\r\nContent-Length: 2\r\n"+
+		"X-Script: ["+strings.Join(steps, ",")+",[\"report\"]]\r\n\r\nok")
+	report := g.upstream.got(t).report(t)
+	for i, name := range names {
+		if report[i] != want[name] {
+			t.Errorf("%s: got %q, want %q", name, report[i], want[name])
+		}
+	}
+}
+
+// TestServiceTarget: a plugin sends the request elsewhere.
+func TestServiceTarget(t *testing.T) {
+	g := startProbed(t)
+	other := newUpstream(t, nil)
+	host, port, _ := strings.Cut(other.address(), ":")
+	res := g.do("GET", "/p?x=y", "", map[string]string{"X-Script": fmt.Sprintf(`[["starget",%q,%s],["sscheme","http"],["ssquery",{"b":["2","3"],"a":["x y"]}],["supstream","none"]]`, host, port)})
+	r := other.got(t)
+	if res.StatusCode != 200 || r.Host != host || r.URL.RawQuery != "a=x%20y&b=2&b=3" {
+		t.Errorf("got %d for %s?%s, want the plugin's host and arguments", res.StatusCode, r.Host, r.URL.RawQuery)
+	}
+	for _, steps := range []string{`[["starget","h",70000]]`, `[["sscheme","ftp"]]`} {
+		if res := g.script(steps); res.StatusCode != 500 {
+			t.Errorf("%s: got %d, want 500", steps, res.StatusCode)
+		}
+	}
+}
+
+// TestForwardedPortOfTrustedPeer: its own header, or the port in the host.
+func TestForwardedPortOfTrustedPeer(t *testing.T) {
+	up := newUpstream(t, nil)
+	g := start(t, kongtest.Config{
+		YAML: []byte(probed), Plugins: map[string]string{"probe": plugin(t, "probe", definition{})},
+		TrustedIPs: []string{"127.0.0.1"}, RealIPHeader: "X-Forwarded-For",
+	}, up)
+	own := strings.TrimPrefix(g.URL(), "http://127.0.0.1:")
+	for _, tt := range []struct{ port, host, want string }{
+		{"8443", "h:1", "8443"}, {"0", "user@h:99", "99"}, {"x", "h", own}, {"70000", "h:x", own},
+	} {
+		g.do("GET", "/p", "", map[string]string{
+			"X-Forwarded-Port": tt.port, "X-Forwarded-Host": tt.host, "X-Forwarded-For": "9.9.9.9, 8.8.8.8:77", "X-Script": `[["req"],["var","remote_port"],["report"]]`,
+		})
+		report := up.got(t).report(t)
+		got, _ := report[0].(map[string]any)
+		if fmt.Sprint(got["forwarded_port"]) != tt.want || got["forwarded_ip"] != "8.8.8.8" || report[1] != "77" {
+			t.Errorf("%+v: got %v from %v:%v", tt, got["forwarded_port"], got["forwarded_ip"], report[1])
+		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/Kong/go-pdk"
 	"github.com/Kong/go-pdk/client"
@@ -119,8 +118,42 @@ func (p *probe) step(kong *pdk.PDK, name string, args []any) (any, error) {
 	case "body":
 		body, err := kong.Request.GetRawBody()
 		return string(body), err
+	case "size":
+		body, err := kong.Request.GetRawBody()
+		return len(body), err
 	case "var":
 		return kong.Nginx.GetVar(str(0))
+	case "loadcons":
+		return kong.Client.LoadConsumer(str(0), args[1] == true)
+	case "protocol":
+		return kong.Client.GetProtocol(args[0] == true)
+	case "trusted":
+		return kong.IP.IsTrusted(str(0))
+	case "node":
+		return kong.Node.GetId()
+	case "started":
+		return kong.Nginx.ReqStartTime()
+	case "subsystem":
+		return kong.Nginx.GetSubsystem()
+	case "tls":
+		return kong.Nginx.GetTLS1VersionStr()
+	case "nset":
+		return nil, kong.Nginx.SetCtx(str(0), args[1])
+	case "nget":
+		return kong.Nginx.GetCtxAny(str(0))
+	case "captures":
+		unnamed, named, err := kong.Request.GetUriCaptures()
+		return fmt.Sprintf("%q %q", unnamed, named), err
+	case "rstatus":
+		return nil, kong.Response.SetStatus(num(0))
+	case "supstream":
+		return nil, kong.Service.SetUpstream(str(0))
+	case "starget":
+		return nil, kong.Service.SetTarget(str(0), num(1))
+	case "sscheme":
+		return nil, kong.ServiceRequest.SetScheme(str(0))
+	case "ssquery":
+		return nil, kong.ServiceRequest.SetQuery(lists(0))
 	case "ctxset":
 		return nil, kong.Ctx.SetShared(str(0), args[1])
 	case "ctxget":
@@ -171,8 +204,6 @@ func (p *probe) step(kong *pdk.PDK, name string, args []any) (any, error) {
 		return kong.Client.GetConsumer()
 	case "log":
 		return nil, logLine(kong, str(0), args[1:])
-	case "sleep":
-		time.Sleep(time.Duration(num(0)) * time.Millisecond)
 	default:
 		return nil, fmt.Errorf("unknown step %q", name)
 	}

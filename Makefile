@@ -8,6 +8,9 @@ KEYS     ?= .demo
 # The race detector needs a C compiler; without one the tests run without it.
 RACE := $(shell command -v $$($(GO) env CC | cut -d' ' -f1) >/dev/null 2>&1 && echo -race)
 
+# Static programs that run in any image and name no folder of this machine.
+BUILD := CGO_ENABLED=0 $(GO) build -trimpath
+
 .DEFAULT_GOAL := help
 .PHONY: help build demo test check promises bench fuzz keys clean
 
@@ -15,11 +18,11 @@ help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/phantom-token (Kong plugin) and bin/token-exchange-sidecar
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/phantom-token ./kong-plugin
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/token-exchange-sidecar ./sidecar
+	$(BUILD) -o bin/phantom-token ./kong-plugin
+	$(BUILD) -o bin/token-exchange-sidecar ./sidecar
 
 demo: build ## run the whole chain and show each step; ARGS=-serve stays up
-	@$(GO) build -o bin/demo ./testenv/demo
+	$(BUILD) -o bin/demo ./testenv/demo
 	@exec bin/demo -bin bin $(ARGS)
 
 test: check promises ## run all checks and tests, one line for each promise

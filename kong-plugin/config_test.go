@@ -110,7 +110,7 @@ func completeConfig(t testing.TB) map[string]any {
 // TestConfigurationIsRefusedByName: each refusal begins with the field, says what was
 // expected, and quotes no secret.
 //
-// Covers: CH-03, CH-06, JW-03, JW-04, MCP-06, MCP-10, MCP-23, PR-01
+// Covers: CH-03, CH-06, JW-03, JW-04, MCP-06, MCP-10, MCP-23, PR-01, BT-12
 func TestConfigurationIsRefusedByName(t *testing.T) {
 	phantom := func(fields map[string]any) map[string]any { return map[string]any{"phantom_token": fields} }
 	token := func(fields map[string]any) map[string]any { return map[string]any{"token": fields} }
@@ -250,7 +250,7 @@ func TestConfigurationIsAccepted(t *testing.T) {
 
 // TestConfigurationMeansWhatItSays checks the way from a field of kong.yml to the gate.
 //
-// Covers: MCP-09
+// Covers: MCP-09, PR-09
 func TestConfigurationMeansWhatItSays(t *testing.T) {
 	got, err := buildJSON(t, patch(completeConfig(t), map[string]any{
 		"realm": "r", "token_cache_seconds": 60, "trusted_web_origins": []string{"https://app.example.com"},

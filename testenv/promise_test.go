@@ -24,7 +24,7 @@ import (
 // Covers: MCP-01, MCP-02, MCP-03, MCP-04, MCP-05, MCP-08, MCP-11, MCP-15, MCP-17, MCP-20,
 // Covers: MCP-24, MCP-33, MCP-36, MCP-37, MCP-38, MCP-39, MCP-44, CH-11, CH-17, CH-18,
 // Covers: BT-05, BT-07, BT-14, PR-05, PR-21, BC-13, CO-01, CO-05, CO-06, JW-01, JW-02, JW-03,
-// Covers: JW-04, JW-14, JW-17, TX-17
+// Covers: JW-04, JW-14, JW-17, TX-17, PR-16, BC-18, CL-04
 func TestPromises(t *testing.T) {
 	w := start(t)
 	closed := false

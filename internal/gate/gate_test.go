@@ -376,7 +376,7 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// Covers: MCP-14, MCP-15, MCP-16, MCP-53, BT-08, BT-13, IN-06, IN-07, IN-10, IN-11, IN-12, IN-18, PR-21, DP-01, CH-19
+// Covers: MCP-15, MCP-16, MCP-53, BT-08, BT-13, IN-06, IN-07, IN-10, IN-11, IN-12, IN-18, PR-21, BC-10, DP-01, CH-19
 func TestAuthorization(t *testing.T) {
 	user := func(change map[string]any) string { return claims(change) }
 	tests := []struct {

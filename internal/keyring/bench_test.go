@@ -19,7 +19,7 @@ func BenchmarkMint(b *testing.B) {
 		token := mint(b, ring, tok)
 		signed := []byte(token[:strings.LastIndexByte(token, '.')])
 		sign := signWith(b, alg, rawKey(b, alg))
-		b.Run(alg+"/bare", func(b *testing.B) {
+		b.Run(alg+"/baseline", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				sign(signed)
@@ -49,7 +49,7 @@ func BenchmarkVerify(b *testing.B) {
 		}
 		public := rawKey(b, alg).Public()
 		v := newVerifier(b, ring, nil)
-		b.Run(alg+"/bare", func(b *testing.B) {
+		b.Run(alg+"/baseline", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if !verifyBare(alg, public, token[:dot], sig) {

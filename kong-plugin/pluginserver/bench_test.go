@@ -40,7 +40,7 @@ func BenchmarkEvent(b *testing.B) {
 	})
 	// The baseline is go-pdk's own PDK over the loop of its server (server/pbserver.go),
 	// which it does not export.
-	b.Run("go-pdk", func(b *testing.B) {
+	b.Run("baseline-go-pdk", func(b *testing.B) {
 		socket := filepath.Join(b.TempDir(), "stock.socket")
 		l, err := net.Listen("unix", socket)
 		if err != nil {
@@ -67,7 +67,7 @@ func BenchmarkEvent(b *testing.B) {
 		events(b, socket)
 	})
 	// What is left when nobody does anything: the calls of Kong's side alone.
-	b.Run("empty", func(b *testing.B) {
+	b.Run("baseline-empty-event", func(b *testing.B) {
 		socket, _, _ := serve(b, pluginserver.Config{Start: startWith(passThrough)})
 		events(b, socket)
 	})

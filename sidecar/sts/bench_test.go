@@ -38,7 +38,7 @@ func BenchmarkExchange(b *testing.B) {
 
 	b.Run("handler", func(b *testing.B) { serve(b, w.service) })
 
-	b.Run("limit=verify+sign", func(b *testing.B) {
+	b.Run("baseline-verify+sign", func(b *testing.B) {
 		verifier, err := keyring.NewVerifier(keyring.VerifierConfig{Issuer: w.phantom, Audiences: []string{mcpAudience}, Keys: w.gateway, Now: w.now})
 		if err != nil {
 			b.Fatal(err)
@@ -61,7 +61,7 @@ func BenchmarkExchange(b *testing.B) {
 		})
 	})
 
-	b.Run("limit=form", func(b *testing.B) {
+	b.Run("baseline-form", func(b *testing.B) {
 		answer := `{"access_token":"` + token + `","issued_token_type":"` + accessTokenType + `","token_type":"Bearer","expires_in":240}`
 		serve(b, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(rw, r.Body, 64<<10)

@@ -25,6 +25,7 @@ func main() {
 }
 
 type result struct {
+	pkg         string // shown without the module
 	group, name string
 	ns          float64
 	further     string // other metrics, as printed
@@ -46,7 +47,12 @@ func parse(line string) (result, bool) {
 	if i := strings.LastIndexByte(m[1], '/'); i >= 0 {
 		group, name = m[1][:i], m[1][i+1:]
 	}
-	return result{group, name, ns, strings.Join(strings.Fields(m[3]), " ")}, true
+	return result{group: group, name: name, ns: ns, further: strings.Join(strings.Fields(m[3]), " ")}, true
+}
+
+// String is the benchmark by package and name.
+func (r result) String() string {
+	return strings.Trim(r.pkg+" "+r.group+"/"+r.name, " /")
 }
 
 func (r result) baseline() bool {
@@ -55,10 +61,14 @@ func (r result) baseline() bool {
 
 func run(in io.Reader, out, other io.Writer) error {
 	var results []result
-	failed := false
+	pkg, failed := "", false
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
+		if name, ok := strings.CutPrefix(lines.Text(), "pkg: "); ok {
+			_, pkg, _ = strings.Cut(name, "/")
+		}
 		if r, ok := parse(lines.Text()); ok {
+			r.pkg = pkg
 			results = append(results, r)
 			continue
 		}
@@ -76,13 +86,13 @@ func run(in io.Reader, out, other io.Writer) error {
 		}
 		found := false
 		for _, b := range results {
-			if b.group == r.group && b.baseline() {
+			if b.pkg == r.pkg && b.group == r.group && b.baseline() {
 				found = true
-				fmt.Fprintf(out, "| %s/%s | %.2f | %s | %.2f | %.2f | %s |\n", r.group, r.name, r.ns/1000, b.name, b.ns/1000, r.ns/b.ns, r.further)
+				fmt.Fprintf(out, "| %s | %.2f | %s | %.2f | %.2f | %s |\n", r, r.ns/1000, strings.TrimPrefix(b.name, "baseline-"), b.ns/1000, r.ns/b.ns, r.further)
 			}
 		}
 		if !found {
-			fmt.Fprintf(out, "| %s | %.2f | – | – | – | %s |\n", strings.TrimSuffix(r.group+"/"+r.name, "/"), r.ns/1000, r.further)
+			fmt.Fprintf(out, "| %s | %.2f | – | – | – | %s |\n", r, r.ns/1000, r.further)
 		}
 	}
 	if failed {

@@ -336,5 +336,5 @@ func record(description string, fields ...map[string]any) attributes {
 // registeredClaims are set by the gateway itself (RFC 9068 §2.2, RFC 8693 §4.1), or would
 // ask the upstream for a proof that it cannot get (RFC 9449 §6).
 func registeredClaims() []string {
-	return []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "act", "cnf"}
+	return []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "act", "may_act", "cnf"}
 }

@@ -53,12 +53,12 @@ func TestPhantomToken(t *testing.T) {
 		{
 			name: "claims",
 			answer: map[string]any{
-				"acr": `"mfa"`, "auth_time": 1_799_999_000, "amr": `["pwd"]`, "act": `{"sub":"agent"}`, "email": `"j@example.com"`,
+				"acr": `"mfa"`, "auth_time": 1_799_999_000, "amr": `["pwd"]`, "act": `{"sub":"agent"}`, "may_act": `{"sub":"mcp-server"}`, "email": `"j@example.com"`,
 			},
 			want: map[string]string{
 				"iss": `"` + issuerURL + `"`, "aud": `"` + upstreamAud + `"`, "sub": `"john.doe"`, "client_id": `"https://claude.ai/oauth/client"`,
 				"iat": fmt.Sprint(start.Unix()), "exp": fmt.Sprint(start.Add(5 * time.Minute).Unix()), "scope": `"mcp:read"`, "region": `"USA"`,
-				"acr": `"mfa"`, "auth_time": "1799999000", "amr": `["pwd"]`, "act": `{"sub":"agent"}`,
+				"acr": `"mfa"`, "auth_time": "1799999000", "amr": `["pwd"]`, "act": `{"sub":"agent"}`, "may_act": `{"sub":"mcp-server"}`,
 				"email": "", "cnf": "", "username": "", "active": "", "token_type": "",
 			},
 		},

@@ -14,8 +14,8 @@ import (
 const reuseMargin = 30 * time.Second
 
 // loginClaims are copied into the phantom token when the answer has them (RFC 9068
-// §2.2.1), and act because it is the chain of who acts for whom (RFC 8693 §4.1).
-var loginClaims = []string{"auth_time", "acr", "amr", "act"}
+// §2.2.1), and with them who acts for whom and who may (RFC 8693 §4.1, §4.4).
+var loginClaims = []string{"auth_time", "acr", "amr", "act", "may_act"}
 
 // phantom is the token that goes upstream: the JWT that came with the introspection
 // answer, or one minted here and kept with the cached claims.

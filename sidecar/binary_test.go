@@ -28,9 +28,9 @@ import (
 	"phantomtoken/tokenexchange"
 )
 
-// issuer is a loopback name, so that plain http is fine, whose port does not matter: the
-// tests dial the sidecar wherever it listens.
-const issuer = "http://sidecar.localhost:9200"
+// issuer is a name of this machine, so that plain http is fine, whose port does not matter:
+// the tests dial the sidecar wherever it listens.
+const issuer = "http://localhost:9200"
 
 // process is a running sidecar.
 type process struct {
@@ -148,7 +148,7 @@ func TestBinary(t *testing.T) {
 			t.Errorf("a scope that the subject token lacks: got %v, want invalid_scope", err)
 		}
 		for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/phantom/jwks.json": 200, "/other": 404} {
-			got, err := p.client.Get("http://sidecar.localhost" + path)
+			got, err := p.client.Get("http://localhost" + path)
 			if err != nil {
 				t.Fatal(err)
 			}

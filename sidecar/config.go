@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -39,10 +40,10 @@ type config struct {
 	// SubjectIssuer is the gateway. No default.
 	SubjectIssuer string `env:"SUBJECT_ISSUER" kind:"URL" need:"required" help:"Issuer of the phantom tokens that are exchanged: phantom_token.issuer of the gateway, byte for byte."`
 	// SubjectKeyFiles are the gateway's keys in files. Default: none, see SubjectJWKSURI.
-	SubjectKeyFiles []string `env:"SUBJECT_KEY_FILES" kind:"paths, comma separated" need:"this or SUBJECT_JWKS_URI" help:"Key files of the gateway. Its metadata and public keys are then served here too."`
+	SubjectKeyFiles []string `env:"SUBJECT_KEY_FILES" kind:"paths, comma separated" need:"this or SUBJECT_JWKS_URI" help:"Files with public keys of the gateway, as JWK Set, JWK or PEM; of a private key the public half counts. Metadata and keys of the gateway are then served here too."`
 	// SubjectJWKSURI is where the gateway publishes its keys. Default: none, see
 	// SubjectKeyFiles.
-	SubjectJWKSURI string `env:"SUBJECT_JWKS_URI" kind:"URL" need:"this or SUBJECT_KEY_FILES" help:"Where the gateway publishes its public keys; the sidecar then needs none of its private keys."`
+	SubjectJWKSURI string `env:"SUBJECT_JWKS_URI" kind:"URL" need:"this or SUBJECT_KEY_FILES" help:"Where the gateway publishes its public keys; the sidecar is not ready before it had them once, and stays ready after that."`
 
 	// Clients are the callers. At least one.
 	Clients []clientConfig `envPrefix:"CLIENTS_"`
@@ -56,9 +57,11 @@ type clientConfig struct {
 	// ID is the client_id. Required.
 	ID string `env:"ID" kind:"text" need:"required" help:"client_id of a service that may exchange tokens."`
 	// Secret is the client_secret. This or SecretFile.
-	Secret string `env:"SECRET" kind:"text, secret" need:"this or SECRET_FILE" help:"client_secret of that service; at least 16 random characters."`
+	Secret string `env:"SECRET" kind:"text, secret" need:"this or SECRET_FILE" help:"client_secret of that service; at least 16 random bytes."`
 	// SecretFile holds the secret; a line break at its end does not count. This or Secret.
-	SecretFile string `env:"SECRET_FILE" kind:"path" need:"this or SECRET" help:"File with the client_secret."`
+	SecretFile string `env:"SECRET_FILE" kind:"path" need:"this or SECRET" help:"File with the client_secret, which only its owner may write."`
+	// AllowWithoutUser accepts tokens without a user. Default: false.
+	AllowWithoutUser bool `env:"ALLOW_WITHOUT_USER" envDefault:"false" kind:"true or false" help:"Whether this client may exchange phantom tokens of clients without a user, whose sub is a client and not a person."`
 	// SubjectAudience is the aud of the tokens it may exchange. Required.
 	SubjectAudience string `env:"SUBJECT_AUDIENCE" kind:"text" need:"required" help:"aud that a phantom token must have to be exchanged by this client: phantom_token.audience of its route at the gateway."`
 	// Audiences are its targets. Default: none, it may not exchange anything then.
@@ -110,7 +113,7 @@ func readConfig(environ []string) (*config, error) {
 		default:
 			if client.Secret, err = readSecret(client.SecretFile); err != nil {
 				problems = append(problems, fmt.Errorf("%s: %w", name, err))
-				client.Secret = "unreadable" // one problem is enough; nothing runs with it
+				client.Secret = "unreadable, which is one problem already" // nothing runs with it
 			}
 		}
 	}
@@ -146,25 +149,41 @@ func describe(err error, variables map[string]string) error {
 func readSecret(path string) (string, error) {
 	info, err := os.Stat(path) // before opening: to open a named pipe would wait for its writer
 	if err != nil {
-		return "", err
+		return "", withoutPath(err)
 	}
 	if !info.Mode().IsRegular() {
 		return "", errors.New("expected a regular file with the secret")
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return "", err
+		return "", withoutPath(err)
 	}
 	defer f.Close()
+	// The open file, not the name: what is checked is what is read.
+	if info, err = f.Stat(); err != nil {
+		return "", withoutPath(err)
+	}
+	if perm := info.Mode().Perm(); perm&0o022 != 0 {
+		return "", fmt.Errorf("expected a file that only its owner may write, got mode %04o; run chmod go-w", perm)
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
 	if err != nil {
-		return "", err
+		return "", withoutPath(err)
 	}
 	secret := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
 	if secret == "" || len(data) > maxSecretFile {
 		return "", fmt.Errorf("expected a file with a secret of 1 to %d bytes, got %d or more", maxSecretFile, len(secret))
 	}
 	return secret, nil
+}
+
+// withoutPath drops the path of a file error: by mistake the variable may hold the secret
+// itself.
+func withoutPath(err error) error {
+	if file := (*fs.PathError)(nil); errors.As(err, &file) {
+		err = file.Err
+	}
+	return fmt.Errorf("expected the path of a readable file with the secret: %w", err)
 }
 
 // tidy drops empty entries and the spaces around the others, so that "a, b" is a list of
@@ -195,7 +214,7 @@ func trimmed(list []string) []string {
 func (c *config) clients() []sts.Client {
 	out := make([]sts.Client, len(c.Clients))
 	for i, client := range c.Clients {
-		out[i] = sts.Client{ID: client.ID, Secret: client.Secret, SubjectAudience: client.SubjectAudience}
+		out[i] = sts.Client{ID: client.ID, Secret: client.Secret, AllowWithoutUser: client.AllowWithoutUser, SubjectAudience: client.SubjectAudience}
 		for _, audience := range client.Audiences {
 			out[i].Audiences = append(out[i].Audiences, sts.Audience{
 				Name: audience.Name, Scopes: oauth.Scopes(audience.Scopes), Claims: audience.Claims,
@@ -205,9 +224,6 @@ func (c *config) clients() []sts.Client {
 	return out
 }
 
-// shortSecret is the length in bytes below which a secret might be guessed (RFC 6749 §10.10).
-const shortSecret = 16
-
 // warn logs what works and is probably not what was meant.
 func (c *config) warn(logger *slog.Logger, address net.Addr) {
 	for i, client := range c.Clients {
@@ -215,8 +231,8 @@ func (c *config) warn(logger *slog.Logger, address net.Addr) {
 		if len(client.Audiences) == 0 {
 			logger.Warn("client may not exchange tokens", "caller", client.ID, "setting", name+"AUDIENCES_0_NAME")
 		}
-		if len(client.Secret) < shortSecret {
-			logger.Warn("client secret is short", "caller", client.ID, "setting", name+"SECRET", "expected_bytes", shortSecret)
+		if client.AllowWithoutUser {
+			logger.Warn("client may exchange tokens without a user", "caller", client.ID, "setting", name+"ALLOW_WITHOUT_USER")
 		}
 	}
 	if tcp, ok := address.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {

@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,6 +16,7 @@ import (
 	"time"
 
 	"phantomtoken/internal/keyring"
+	"phantomtoken/tokenexchange"
 )
 
 // environment is a configuration that works; change may alter it. Setting "" unsets.
@@ -61,7 +65,7 @@ func TestReadConfig(t *testing.T) {
 	cfg, err := readConfig(environment(t, map[string]string{
 		"TOKEN_EXCHANGE_LISTEN":                     "",
 		"TOKEN_EXCHANGE_CLIENTS_0_SECRET":           "",
-		"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE":      write(t, " of a file \r\n"),
+		"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE":      write(t, "secret of a file\r\n"),
 		"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_1_NAME": "reports",
 		"TOKEN_EXCHANGE_CLIENTS_1_ID":               "idle",
 		"TOKEN_EXCHANGE_CLIENTS_1_SECRET":           "s",
@@ -84,7 +88,7 @@ func TestReadConfig(t *testing.T) {
 	}
 	want := []clientConfig{
 		{
-			ID: "mcp-server", Secret: " of a file ", SecretFile: cfg.Clients[0].SecretFile, SubjectAudience: "https://mcp.internal.example",
+			ID: "mcp-server", Secret: "secret of a file", SecretFile: cfg.Clients[0].SecretFile, SubjectAudience: "https://mcp.internal.example",
 			Audiences: []audienceConfig{
 				{Name: "https://api.demo.example", Scopes: []string{"stocks/read", "stocks/trade"}, Claims: []string{"region", "client_type"}},
 				{Name: "reports"},
@@ -105,6 +109,14 @@ func TestProblems(t *testing.T) {
 		t.Fatal(err)
 	}
 	folder := t.TempDir()
+	key := filepath.Join(folder, "key.jwk")
+	if _, err := keyring.LoadOrCreate(key, ""); err != nil {
+		t.Fatal(err)
+	}
+	writable := write(t, "MARKED-MARKED-MARKED")
+	if err := os.Chmod(writable, 0o662); err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		name   string
 		change map[string]string
@@ -143,7 +155,27 @@ func TestProblems(t *testing.T) {
 		{name: "secret twice", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE": shared},
 			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE: expected the secret once, got it in TOKEN_EXCHANGE_CLIENTS_0_SECRET too"}},
 		{name: "secret file is missing", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET": "", "TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE": filepath.Join(folder, "none")},
-			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE: stat "}},
+			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE: expected the path of a readable file with the secret: no such file"}},
+		{name: "RejectsSecretInPlaceOfItsFile", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET": "", "TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE": "MARKED-SECRET-of-mcp-server"},
+			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE: expected the path of a readable file with the secret: no such file"}},
+		{name: "RejectsLongSecretInPlaceOfItsFile", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET": "", "TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE": strings.Repeat("MARKED", 100)},
+			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE: expected the path of a readable file with the secret: file name too long"}},
+		{name: "RejectsSecretFileThatOthersMayWrite", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET": "", "TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE": writable},
+			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE: expected a file that only its owner may write, got mode 0662; run chmod go-w"}},
+		{name: "RejectsShortSecret", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET": "MARKED"},
+			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET: expected at least 16 random bytes, got 6"}},
+		{name: "RejectsOneKeyForBothIssuers", change: map[string]string{"TOKEN_EXCHANGE_SIGNING_KEY_FILE": key, "TOKEN_EXCHANGE_SUBJECT_KEY_FILES": key},
+			want: []string{"TOKEN_EXCHANGE_SUBJECT_KEY_FILES: expected other keys than those of TOKEN_EXCHANGE_SIGNING_KEY_FILE and TOKEN_EXCHANGE_PUBLISHED_KEY_FILES, got key "}},
+		{name: "RejectsSubjectKeyFileThatOthersMayWrite", change: map[string]string{"TOKEN_EXCHANGE_SUBJECT_KEY_FILES": writable},
+			want: []string{"TOKEN_EXCHANGE_SUBJECT_KEY_FILES: loading public keys: expected key file " + writable + " to be writable by its owner only, got mode 0662"}},
+		{name: "address without a port", change: map[string]string{"TOKEN_EXCHANGE_LISTEN": "127.0.0.1"},
+			want: []string{"TOKEN_EXCHANGE_LISTEN: expected host:port: "}},
+		{name: "port that does not exist", change: map[string]string{"TOKEN_EXCHANGE_LISTEN": "127.0.0.1:99999"},
+			want: []string{"TOKEN_EXCHANGE_LISTEN: expected host:port: "}},
+		{name: "key file below a file", change: map[string]string{"TOKEN_EXCHANGE_SIGNING_KEY_FILE": filepath.Join(shared, "keys", "sidecar.jwk")},
+			want: []string{"TOKEN_EXCHANGE_SIGNING_KEY_FILE: "}},
+		{name: "RejectsSlipThatLooksLikeOneOfKubernetes", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_PORT": "x"},
+			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_PORT: expected one of the variables that -help lists, got another"}},
 		{name: "secret file is a folder", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET": "", "TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE": folder},
 			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE: expected a regular file with the secret"}},
 		{name: "secret file is empty", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET": "", "TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE": write(t, "\n")},
@@ -159,7 +191,7 @@ func TestProblems(t *testing.T) {
 		{name: "published key is missing", change: map[string]string{"TOKEN_EXCHANGE_PUBLISHED_KEY_FILES": filepath.Join(folder, "none")},
 			want: []string{"TOKEN_EXCHANGE_PUBLISHED_KEY_FILES: loading signing key"}},
 		{name: "subject key is missing", change: map[string]string{"TOKEN_EXCHANGE_SUBJECT_KEY_FILES": filepath.Join(folder, "none")},
-			want: []string{"TOKEN_EXCHANGE_SUBJECT_KEY_FILES: loading signing key"}},
+			want: []string{"TOKEN_EXCHANGE_SUBJECT_KEY_FILES: loading public keys"}},
 		{name: "subject keys twice", change: map[string]string{"TOKEN_EXCHANGE_SUBJECT_JWKS_URI": "https://gw.example/jwks.json"},
 			want: []string{"TOKEN_EXCHANGE_SUBJECT_KEY_FILES and TOKEN_EXCHANGE_SUBJECT_JWKS_URI: expected one of the two, got both"}},
 		{name: "key set over http", change: map[string]string{"TOKEN_EXCHANGE_SUBJECT_KEY_FILES": "", "TOKEN_EXCHANGE_SUBJECT_JWKS_URI": "http://gw.example/jwks.json"},
@@ -245,6 +277,60 @@ func TestListenFails(t *testing.T) {
 	}
 }
 
+// TestCheckWarns: -check says what a start would say.
+func TestCheckWarns(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	status := run([]string{"-check"}, environment(t, map[string]string{"TOKEN_EXCHANGE_LISTEN": "0.0.0.0:9200"}), &stdout, &stderr)
+	if status != exitOK || !strings.Contains(stderr.String(), "serving plain http beyond this machine") {
+		t.Errorf("got status %d, %s", status, &stderr)
+	}
+}
+
+// TestSubjectKeysNeedNoPrivateKey: public keys of the gateway are enough to exchange its
+// tokens and to serve its documents.
+func TestSubjectKeysNeedNoPrivateKey(t *testing.T) {
+	environ := environment(t, nil)
+	gateway := ring(t, variable(environ, "TOKEN_EXCHANGE_SUBJECT_KEY_FILES"))
+	public := write(t, string(gateway.JWKS()))
+	if err := os.Chmod(public, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := readConfig(environment(t, map[string]string{"TOKEN_EXCHANGE_SUBJECT_KEY_FILES": public}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	built, err := build(cfg, true, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer built.close()
+	rec := httptest.NewRecorder()
+	built.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/phantom/jwks.json", nil))
+	if rec.Code != http.StatusOK || rec.Body.String() != string(gateway.JWKS()) {
+		t.Errorf("key set: got %d %s\nwant 200 %s", rec.Code, rec.Body, gateway.JWKS())
+	}
+	body := url.Values{
+		"grant_type": {tokenexchange.GrantType}, "subject_token": {mint(t, environ)}, "subject_token_type": {tokenexchange.TokenTypeAccessToken},
+		"audience": {"https://api.demo.example"}, "client_id": {"mcp-server"}, "client_secret": {"MARKED-SECRET-of-mcp-server"},
+	}.Encode()
+	r := httptest.NewRequest(http.MethodPost, "/token", strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	rec = httptest.NewRecorder()
+	built.ServeHTTP(rec, r)
+	if rec.Code != http.StatusOK {
+		t.Errorf("exchange: got %d %s", rec.Code, rec.Body)
+	}
+}
+
+// TestHelpSaysWhatReadyMeans, because it is not what some expect of a readiness check.
+func TestHelpSaysWhatReadyMeans(t *testing.T) {
+	var help bytes.Buffer
+	printHelp(&help)
+	if !strings.Contains(help.String(), "/readyz") {
+		t.Errorf("got %s, want a word about /readyz", &help)
+	}
+}
+
 // TestHelpIsComplete: every setting has all that -help prints, in the form that it prints.
 func TestHelpIsComplete(t *testing.T) {
 	var help bytes.Buffer
@@ -307,7 +393,7 @@ func TestNamedVariablesExist(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	cfg, err := readConfig(environment(t, map[string]string{
-		"TOKEN_EXCHANGE_CLIENTS_1_ID": "idle", "TOKEN_EXCHANGE_CLIENTS_1_SECRET": "MARKED", "TOKEN_EXCHANGE_CLIENTS_1_SUBJECT_AUDIENCE": "a",
+		"TOKEN_EXCHANGE_CLIENTS_1_ID": "idle", "TOKEN_EXCHANGE_CLIENTS_1_SECRET": "MARKED", "TOKEN_EXCHANGE_CLIENTS_1_ALLOW_WITHOUT_USER": "true", "TOKEN_EXCHANGE_CLIENTS_1_SUBJECT_AUDIENCE": "a",
 	}))
 	if err != nil {
 		t.Fatal(err)
@@ -315,7 +401,7 @@ func TestWarnings(t *testing.T) {
 	var log bytes.Buffer
 	cfg.warn(slog.New(slog.NewTextHandler(&log, nil)), tcpAddr(t, "0.0.0.0:9200"))
 	for _, want := range []string{
-		"TOKEN_EXCHANGE_CLIENTS_1_AUDIENCES_0_NAME", "TOKEN_EXCHANGE_CLIENTS_1_SECRET", "TOKEN_EXCHANGE_LISTEN",
+		"TOKEN_EXCHANGE_CLIENTS_1_AUDIENCES_0_NAME", "TOKEN_EXCHANGE_CLIENTS_1_ALLOW_WITHOUT_USER", "TOKEN_EXCHANGE_LISTEN",
 	} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("got %s\nwant a warning about %s", &log, want)

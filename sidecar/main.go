@@ -69,6 +69,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	}
 	if *check {
 		sidecar.close()
+		cfg.warn(logger, sidecar.address)
 		fmt.Fprintln(stdout, "the settings are good")
 		return exitOK
 	}

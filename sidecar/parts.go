@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"time"
 
 	"phantomtoken/internal/keyring"
@@ -18,6 +21,7 @@ import (
 type sidecar struct {
 	service *sts.Service
 	close   func()
+	address net.Addr // where to listen
 	// keyMissing says that there is no signing key yet: the sidecar must not run with the one
 	// that stands in for it.
 	keyMissing bool
@@ -31,7 +35,11 @@ func build(cfg *config, makeKey bool, logger *slog.Logger) (*sidecar, error) {
 	own, keyMissing, err := signingKeys(cfg, makeKey, logger)
 	problems = append(problems, err)
 	subject, err := subjectKeys(cfg, logger)
-	problems = append(problems, err)
+	problems = append(problems, err, checkKeysDiffer(own, subject.public))
+	address, err := net.ResolveTCPAddr("tcp", cfg.Listen)
+	if err != nil {
+		problems = append(problems, fmt.Errorf("%sLISTEN: expected host:port: %w", envPrefix, err))
+	}
 
 	stsConfig := sts.Config{
 		Issuer:        cfg.Issuer,
@@ -56,7 +64,7 @@ func build(cfg *config, makeKey bool, logger *slog.Logger) (*sidecar, error) {
 		subject.close()
 		return nil, err
 	}
-	return &sidecar{service: service, close: subject.close, keyMissing: keyMissing}, nil
+	return &sidecar{service: service, close: subject.close, address: address, keyMissing: keyMissing}, nil
 }
 
 // signingKeys loads the keys of this issuer; missing says that the first of them is not the
@@ -74,8 +82,10 @@ func signingKeys(cfg *config, makeKey bool, logger *slog.Logger) (ring *keyring.
 			logger.Info("signing key created", "file", cfg.SigningKeyFile, "kid", key.ID())
 		}
 	default:
-		key, err = keyring.Generate(cfg.SigningAlgorithm)
 		missing = true
+		if err = checkCreatable(cfg.SigningKeyFile); err == nil {
+			key, err = keyring.Generate(cfg.SigningAlgorithm)
+		}
 	}
 	var problems []error
 	switch {
@@ -102,10 +112,57 @@ func signingKeys(cfg *config, makeKey bool, logger *slog.Logger) (ring *keyring.
 	return ring, missing, nil
 }
 
+// checkCreatable reports why the file at path cannot be made. It tries in the nearest folder
+// that exists and leaves nothing there: neither mode bits nor a look at the mounts would tell
+// as surely.
+func checkCreatable(path string) error {
+	folder := filepath.Dir(path)
+	for {
+		info, err := os.Stat(folder)
+		if err == nil && !info.IsDir() {
+			return fmt.Errorf("expected %s to be a folder, in which the key file can be made", folder)
+		}
+		if err == nil {
+			break
+		}
+		parent := filepath.Dir(folder)
+		if !errors.Is(err, fs.ErrNotExist) || parent == folder {
+			return fmt.Errorf("expected a folder in which the key file can be made: %w", err)
+		}
+		folder = parent
+	}
+	f, err := os.CreateTemp(folder, ".token-exchange-*")
+	if err != nil {
+		return fmt.Errorf("expected a folder in which the key file can be made: %w", err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// checkKeysDiffer refuses a key that both issuers have: who verifies a token could not tell
+// them apart by it, and whoever runs one of them could speak for the other.
+func checkKeysDiffer(own *keyring.Ring, subject keyring.PublicKeys) error {
+	if own == nil || len(subject) == 0 {
+		return nil
+	}
+	ours, err := keyring.ParsePublic(own.JWKS())
+	if err != nil {
+		return err
+	}
+	for _, a := range ours {
+		for _, b := range subject {
+			if a.Same(b) {
+				return fmt.Errorf("%sSUBJECT_KEY_FILES: expected other keys than those of %sSIGNING_KEY_FILE and %sPUBLISHED_KEY_FILES, got key %s in both", envPrefix, envPrefix, envPrefix, a.ID)
+			}
+		}
+	}
+	return nil
+}
+
 // subjectIssuer is what is known of the gateway.
 type subjectIssuer struct {
 	source    keyring.KeySource
-	documents *keyring.Issuer // nil when only the gateway serves them
+	public    keyring.PublicKeys // those of files
+	documents *keyring.Issuer    // nil when only the gateway serves them
 	remote    *keyring.RemoteKeys
 }
 
@@ -127,33 +184,32 @@ func subjectKeys(cfg *config, logger *slog.Logger) (*subjectIssuer, error) {
 	case cfg.SubjectJWKSURI != "":
 		remote, err := keyring.NewRemoteKeys(keyring.RemoteConfig{URL: cfg.SubjectJWKSURI, InsecureHosts: cfg.InsecureHTTPHosts, Logger: logger})
 		if err != nil {
-			return out, fmt.Errorf("%s: %w (the variable is %sINSECURE_HTTP_HOSTS)", uri, err, envPrefix)
+			if _, malformed := oauth.ParseResource(cfg.SubjectJWKSURI); malformed == nil { // then it is http that is wrong
+				err = fmt.Errorf("%w (the variable is %sINSECURE_HTTP_HOSTS)", err, envPrefix)
+			}
+			return out, fmt.Errorf("%s: %w", uri, err)
 		}
 		out.source, out.remote = remote, remote
 		return out, nil
 	}
 	var problems []error
-	var keys []*keyring.Key
 	for _, path := range cfg.SubjectKeyFiles {
-		key, err := keyring.Load(path, "")
+		keys, err := keyring.LoadPublic(path)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", files, err))
 			continue
 		}
-		keys = append(keys, key)
+		out.public = append(out.public, keys...)
 	}
 	if err := errors.Join(problems...); err != nil {
 		return out, err
 	}
-	ring, err := keyring.NewRing(keys...)
-	if err != nil {
-		return out, fmt.Errorf("%s: %w", files, err)
-	}
-	out.source = ring
+	out.source = out.public
 	if cfg.SubjectIssuer == "" {
 		return out, nil // missing, and reported as that
 	}
-	if out.documents, err = keyring.NewIssuer(oauth.IssuerMetadata{Issuer: cfg.SubjectIssuer}, ring); err != nil {
+	var err error
+	if out.documents, err = keyring.NewPublicIssuer(oauth.IssuerMetadata{Issuer: cfg.SubjectIssuer}, out.public); err != nil {
 		return out, fmt.Errorf("%sSUBJECT_ISSUER: %w", envPrefix, err)
 	}
 	return out, nil

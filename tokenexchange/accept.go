@@ -1,6 +1,7 @@
 package tokenexchange
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -23,8 +24,13 @@ func (c *Client) accept(req *Request, res *http.Response, body []byte) (*Respons
 	if err := checkType(req, out); err != nil {
 		return nil, err
 	}
-	if out.Scope == nil && len(req.Scope) > 0 {
+	switch {
+	case len(req.Scope) == 0:
+	case out.Scope == nil:
 		out.Scope = slices.Clone(req.Scope) // RFC 6749 §5.1: absent means as requested
+	case slices.ContainsFunc(out.Scope, func(s string) bool { return !slices.Contains(req.Scope, s) }):
+		// The caller would hand on more than it means to.
+		return nil, errors.New("member \"scope\": expected at most the scopes asked for, got more")
 	}
 	issued, err := readClaims(out.AccessToken)
 	if err != nil {
@@ -36,9 +42,10 @@ func (c *Client) accept(req *Request, res *http.Response, body []byte) (*Respons
 	if err := checkAudience(req, issued); err != nil {
 		return nil, err
 	}
-	// A subject token that cannot be read has nothing to compare with.
+	// A subject token that cannot be read has nothing to compare with. One that names a user
+	// must not become one that names another, or nobody.
 	if subject, err := readClaims(req.SubjectToken); err == nil && subject != nil &&
-		subject.Subject != "" && issued.Subject != "" && issued.Subject != subject.Subject {
+		subject.Subject != "" && issued.Subject != subject.Subject {
 		return nil, errors.New("the sub of the issued token is not that of the subject token")
 	}
 	if !issued.Expiry.IsZero() {
@@ -110,52 +117,89 @@ func readClaims(token string) (*claims, error) {
 	if len(parts) != 3 {
 		return nil, nil
 	}
-	var header struct {
-		Algorithm string `json:"alg"`
-	}
-	if decodePart(parts[0], &header) != nil || header.Algorithm == "" {
+	header, err := decodePart(parts[0])
+	if err != nil {
+		if isHeader(parts[0]) {
+			return nil, errors.New("expected a JWT with a header of base64url without padding and of one JSON object")
+		}
 		return nil, nil
 	}
-	var payload struct {
-		Subject  string   `json:"sub"`
-		Audience audience `json:"aud"`
-		Expiry   float64  `json:"exp"`
+	if alg, err := stringMember(header, "alg"); err != nil || alg == "" || strings.EqualFold(alg, "none") || parts[2] == "" {
+		return nil, errors.New("expected a signed JWT, got one without signature or algorithm")
 	}
-	if decodePart(parts[1], &payload) != nil {
-		return nil, errors.New("expected claims with sub, aud and exp as RFC 7519 defines them")
+	payload, err := decodePart(parts[1])
+	if err != nil {
+		return nil, fmt.Errorf("claims: %w", err)
 	}
-	out := &claims{Subject: payload.Subject, Audience: payload.Audience}
-	if payload.Expiry != 0 {
+	for name := range payload {
+		for _, read := range []string{"sub", "aud", "exp"} {
+			// Many a reader takes one for the other.
+			if name != read && strings.EqualFold(name, read) {
+				return nil, fmt.Errorf("expected claim %q in this case only, got it in another", read)
+			}
+		}
+	}
+	malformed := errors.New("expected claims with sub, aud and exp as RFC 7519 defines them")
+	out := new(claims)
+	if out.Subject, err = stringMember(payload, "sub"); err != nil {
+		return nil, malformed
+	}
+	if raw, ok := payload["aud"]; ok {
+		if out.Audience, err = parseAudience(raw); err != nil {
+			return nil, malformed
+		}
+	}
+	if raw, ok := payload["exp"]; ok {
+		var seconds *float64
+		if json.Unmarshal(raw, &seconds) != nil || seconds == nil {
+			return nil, malformed
+		}
 		const year9999 = 253402300799
-		if payload.Expiry < 0 || payload.Expiry > year9999 {
+		if *seconds < 0 || *seconds > year9999 {
 			return nil, errors.New("claim \"exp\": expected seconds since 1970 up to the year 9999")
 		}
-		out.Expiry = time.Unix(int64(payload.Expiry), 0)
+		out.Expiry = time.Unix(int64(*seconds), 0)
 	}
 	return out, nil
 }
 
-func decodePart(part string, to any) error {
-	data, err := base64.RawURLEncoding.DecodeString(part)
+// decodePart reads a part of a JWT: base64url without padding (RFC 7515 §2) of a JSON
+// object, no member of which occurs twice.
+func decodePart(part string) (map[string]json.RawMessage, error) {
+	data, err := base64.RawURLEncoding.Strict().DecodeString(part)
 	if err != nil {
-		return err
+		return nil, errors.New("expected base64url without padding")
 	}
-	return json.Unmarshal(data, to)
+	return objectMembers(data)
 }
 
-// audience is the aud of RFC 7519 §4.1.3: one string or an array of them.
-type audience []string
+// isHeader reports whether a part that decodePart refuses may pass for the header of a JWT
+// where reading is less strict: with padding, the other alphabet of base64, a member twice.
+func isHeader(part string) bool {
+	if strings.HasPrefix(part, "eyJ") { // {"
+		return true
+	}
+	part = strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(part)
+	data, err := base64.RawURLEncoding.DecodeString(part)
+	return err == nil && bytes.HasPrefix(bytes.TrimSpace(data), []byte("{"))
+}
 
-func (a *audience) UnmarshalJSON(data []byte) error {
-	var one string
-	if json.Unmarshal(data, &one) == nil {
-		*a = audience{one}
-		return nil
+// parseAudience reads the aud of RFC 7519 §4.1.3: one string or an array of them.
+func parseAudience(raw json.RawMessage) ([]string, error) {
+	var one *string
+	if json.Unmarshal(raw, &one) == nil && one != nil {
+		return []string{*one}, nil
 	}
-	var many []string
-	if json.Unmarshal(data, &many) != nil {
-		return errors.New("expected a string or an array of strings")
+	var many []*string
+	if err := json.Unmarshal(raw, &many); err != nil {
+		return nil, err
 	}
-	*a = many
-	return nil
+	out := make([]string, len(many))
+	for i, v := range many {
+		if v == nil {
+			return nil, errors.New("expected a string or an array of strings")
+		}
+		out[i] = *v
+	}
+	return out, nil
 }

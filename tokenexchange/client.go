@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime"
 	"net"
 	"net/http"
@@ -51,6 +53,28 @@ type Config struct {
 	InsecureAllowHTTP bool
 	// Now is the clock that exp is compared with. time.Now when nil.
 	Now func() time.Time
+}
+
+// String describes the configuration without the secret.
+func (c Config) String() string {
+	return fmt.Sprintf("token exchange as client %q at %s", c.ClientID, where(c.Endpoint))
+}
+
+// GoString is String, so that no verb of fmt prints the secret.
+func (c Config) GoString() string { return c.String() }
+
+// LogValue describes the configuration without the secret.
+func (c Config) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("endpoint", where(c.Endpoint)), slog.String("client_id", c.ClientID))
+}
+
+// where is an endpoint as texts show it: without user information and query.
+func where(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return "an endpoint that is no URL"
+	}
+	return u.Scheme + "://" + u.Host + u.EscapedPath()
 }
 
 func (c *Config) timeout() time.Duration { return cmp.Or(c.Timeout, 5*time.Second) }
@@ -97,7 +121,7 @@ func (c *Config) check() error {
 }
 
 func isLoopback(host string) bool {
-	if host = strings.TrimSuffix(strings.ToLower(host), "."); host == "localhost" || strings.HasSuffix(host, ".localhost") {
+	if host = strings.TrimSuffix(strings.ToLower(host), "."); host == "localhost" {
 		return true
 	}
 	addr, err := netip.ParseAddr(host)
@@ -112,14 +136,19 @@ type Client struct {
 	http  *http.Client
 }
 
+// String describes the client without its secret.
+func (c Client) String() string { return c.cfg.String() }
+
+// GoString is String, so that no verb of fmt prints the secret.
+func (c Client) GoString() string { return c.cfg.String() }
+
+// LogValue describes the client without its secret.
+func (c Client) LogValue() slog.Value { return c.cfg.LogValue() }
+
 // New checks cfg and returns a client. It makes no call. The error names every field that
 // has to change.
 func New(cfg Config) (*Client, error) {
 	if err := cfg.check(); err != nil {
-		return nil, fmt.Errorf("configuring token exchange client: %w", err)
-	}
-	u, err := url.Parse(cfg.Endpoint)
-	if err != nil {
 		return nil, fmt.Errorf("configuring token exchange client: %w", err)
 	}
 	transport := cfg.Transport
@@ -128,7 +157,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	return &Client{
 		cfg:   cfg,
-		where: u.Scheme + "://" + u.Host + u.EscapedPath(),
+		where: where(cfg.Endpoint),
 		http: &http.Client{
 			Transport: transport,
 			// A redirect would carry the subject token and the secret to a place that nobody
@@ -248,7 +277,10 @@ func (c *Client) refusal(req *Request, res *http.Response, body []byte) error {
 	}
 	e.Status = res.StatusCode
 	e.RetryAfter = retryAfter(res.Header.Get("Retry-After"), c.cfg.now())
-	secrets := []string{req.SubjectToken, req.ActorToken, c.cfg.ClientSecret}
+	secrets := c.cfg.secrets(req)
+	if !known(e.Code) && quotesAny(e.Code, secrets) {
+		e.Code = ""
+	}
 	if quotesAny(e.Description, secrets) {
 		e.Description = "(withheld: it quotes a token or the secret)"
 	}
@@ -272,6 +304,23 @@ func retryAfter(field string, now time.Time) time.Duration {
 		d = at.Sub(now)
 	}
 	return min(max(d, 0), 24*time.Hour)
+}
+
+// secrets lists what of a request no text may quote, in the forms in which it was sent or
+// may be quoted.
+func (c *Config) secrets(req *Request) []string {
+	base64Of := base64.RawStdEncoding.EncodeToString // that with padding begins like it
+	id, secret := url.QueryEscape(c.ClientID), url.QueryEscape(c.ClientSecret)
+	out := []string{
+		req.SubjectToken, url.QueryEscape(req.SubjectToken),
+		req.ActorToken, url.QueryEscape(req.ActorToken),
+		c.ClientSecret, secret, url.PathEscape(c.ClientSecret),
+	}
+	for _, text := range []string{c.ClientSecret, secret, c.ClientID + ":" + c.ClientSecret, id + ":" + secret} {
+		encoded := base64Of([]byte(text))
+		out = append(out, encoded, strings.NewReplacer("+", "-", "/", "_").Replace(encoded))
+	}
+	return out
 }
 
 // quotesAny reports whether text contains one of the secrets, or so long a piece of one that

@@ -66,6 +66,17 @@ func jwt(claims string) string {
 	return encode([]byte(`{"alg":"ES256","typ":"at+jwt"}`)) + "." + encode([]byte(claims)) + "." + encode([]byte("MARKED-SIGNATURE"))
 }
 
+func encode(part string) string { return base64.RawURLEncoding.EncodeToString([]byte(part)) }
+
+// manyScopes is a scope value with which comparing each token with each would take minutes.
+func manyScopes() string {
+	var b strings.Builder
+	for i := range 100_000 {
+		fmt.Fprintf(&b, "%05d ", i)
+	}
+	return b.String()
+}
+
 func success(token, rest string) string {
 	return fmt.Sprintf(`{"access_token":%q,"issued_token_type":%q,"token_type":"Bearer"%s}`, token, accessTokenType, rest)
 }
@@ -161,7 +172,7 @@ func TestExchangeAnswers(t *testing.T) {
 		{name: "JWT for the target", request: ask, body: success(jwt(good), ""), wantScope: ask.Scope, wantExpires: 5 * time.Minute},
 		{name: "exp comes before expires_in", request: ask, body: success(jwt(good), `,"expires_in":3600`), wantScope: ask.Scope, wantExpires: 5 * time.Minute},
 		{name: "expires_in comes before exp", request: ask, body: success(jwt(good), `,"expires_in":60`), wantScope: ask.Scope, wantExpires: time.Minute},
-		{name: "JWT for the target and another", request: ask, body: success(jwt(`{"aud":["x","https://api.example"]}`), ""), wantScope: ask.Scope},
+		{name: "JWT for the target and another", request: ask, body: success(jwt(`{"aud":["x","https://api.example"],"sub":"john"}`), ""), wantScope: ask.Scope},
 		{name: "JWT for the resource", request: asking(func(r *tokenexchange.Request) { r.Audience, r.Resource = nil, []string{api} }),
 			body: success(jwt(good), ""), wantScope: ask.Scope, wantExpires: 5 * time.Minute},
 		{name: "name and URI of one target", request: asking(func(r *tokenexchange.Request) { r.Resource = []string{"https://api.example/v1"} }),
@@ -184,7 +195,23 @@ func TestExchangeAnswers(t *testing.T) {
 		{name: "RejectsTokenForOneTargetOfTwo", request: asking(func(r *tokenexchange.Request) { r.Audience = []string{api, "second"} }),
 			body: success(jwt(good), ""), wantErr: `name audience "second"`},
 		{name: "RejectsTokenOfOtherUser", request: ask, body: success(jwt(`{"aud":"https://api.example","sub":"jane"}`), ""), wantErr: "sub of the issued token"},
-		{name: "RejectsExpiredToken", request: ask, body: success(jwt(fmt.Sprintf(`{"aud":%q,"exp":%d}`, api, exp(-time.Minute))), ""), wantErr: "expired 1m0s ago"},
+		{name: "RejectsTokenWithoutUserForThatOfAUser", request: ask, body: success(jwt(`{"aud":"https://api.example"}`), ""), wantErr: "sub of the issued token"},
+		{name: "RejectsClaimsInOtherCase", request: ask, body: success(jwt(`{"sub":"victim","aud":"https://other","exp":1,"Sub":"john","AUD":"https://api.example","Exp":99999999999}`), ""), wantErr: "in this case only"},
+		{name: "RejectsSecondSubjectInOtherCase", request: ask, body: success(jwt(`{"sub":"john","aud":"https://api.example","Sub":"victim"}`), ""), wantErr: `"sub" in this case only`},
+		{name: "RejectsRepeatedAudience", request: ask, body: success(jwt(`{"aud":"https://other","aud":"https://api.example","sub":"john"}`), ""), wantErr: "twice"},
+		{name: "RejectsPaddedHeader", request: ask, body: success(encode(`{"alg":"ES256"}`)+"=."+encode(`{"aud":"https://other","sub":"v"}`)+".c2ln", ""), wantErr: "without padding"},
+		{name: "RejectsPaddedHeaderThatBeginsWithASpace", request: ask, body: success(encode(` {"alg":"ES256"}`)+"=."+encode(`{"aud":"https://other","sub":"v"}`)+".c2ln", ""), wantErr: "without padding"},
+		{name: "RejectsPaddedClaims", request: ask, body: success(encode(`{"alg":"ES256"}`)+"."+encode(`{"aud":"https://other","sub":"v"}`)+"=.c2ln", ""), wantErr: "without padding"},
+		{name: "RejectsHeaderWithAlgorithmTwice", request: ask, body: success(encode(`{"alg":"ES256","alg":"none"}`)+"."+encode(good)+".c2ln", ""), wantErr: "one JSON object"},
+		{name: "RejectsAlgNone", request: ask, body: success(encode(`{"alg":"none"}`)+"."+encode(good)+".", ""), wantErr: "expected a signed JWT"},
+		{name: "RejectsAlgNoneInOtherCase", request: ask, body: success(encode(`{"alg":"NonE"}`)+"."+encode(good)+".c2ln", ""), wantErr: "expected a signed JWT"},
+		{name: "RejectsHeaderWithoutAlgorithm", request: ask, body: success(encode(`{"Alg":"ES256"}`)+"."+encode(good)+".c2ln", ""), wantErr: "expected a signed JWT"},
+		{name: "RejectsMissingSignature", request: ask, body: success(encode(`{"alg":"ES256"}`)+"."+encode(good)+".", ""), wantErr: "expected a signed JWT"},
+		{name: "opaque with two dots", request: ask, body: success("opaque.to.ken", ""), wantScope: ask.Scope},
+		{name: "RejectsScopeBeyondTheRequest", request: ask, body: success("opaque", `,"scope":"a admin"`), wantErr: "more"},
+		{name: "scope of the service's choice", request: asking(func(r *tokenexchange.Request) { r.Scope = nil }), body: success("opaque", `,"scope":"a admin"`), wantScope: []string{"a", "admin"}},
+		{name: "RejectsThousandsOfScopes", request: ask, body: success("opaque", `,"scope":"`+manyScopes()+`"`), wantErr: "at most 1000"},
+		{name: "RejectsExpiredToken", request: ask, body: success(jwt(fmt.Sprintf(`{"aud":%q,"sub":"john","exp":%d}`, api, exp(-time.Minute))), ""), wantErr: "expired 1m0s ago"},
 		{name: "RejectsOddAudienceInsteadOfTakingItForOpaque", request: ask, body: success(jwt(`{"aud":5}`), ""), wantErr: "expected claims"},
 		{name: "RejectsOddExpiry", request: ask, body: success(jwt(`{"aud":"https://api.example","exp":1e300}`), ""), wantErr: `"exp"`},
 		{name: "no token", request: ask, body: `{"issued_token_type":"x","token_type":"Bearer"}`, wantErr: `"access_token"`},
@@ -314,6 +341,7 @@ func TestExchangeIgnoresProxyEnvironment(t *testing.T) {
 	}
 	client, err := tokenexchange.New(tokenexchange.Config{
 		Endpoint: "http://sts.localhost:1/token", ClientID: "c", ClientSecret: "s",
+		InsecureAllowHTTP: true, // of the names for this machine only those below localhost are not exempt from proxies
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -63,9 +63,10 @@
 // The endpoint is https or on this machine, redirects are not followed, no proxy is taken
 // from the environment, the answer is bounded in time and size. The answer must be of the
 // type asked for and usable as a bearer token. When it is a JWT, it must name the target as
-// its audience and the subject's user as its subject, and must not be expired. Its signature
-// is not checked: the target does that, and TLS vouches for the answer on the way.
-// A refresh token in the answer is dropped.
+// its audience and the subject's user as its subject, must have an algorithm and a
+// signature, and must not be expired. Its signature is not checked: the target does that, and
+// TLS vouches for the answer on the way. What looks like a JWT and cannot be read is refused.
+// So is an answer with more scope than was asked for. A refresh token in it is dropped.
 //
 // Not supported: client authentication other than by secret, DPoP, caching.
 package tokenexchange

@@ -22,8 +22,9 @@ var ErrUnacceptable = errors.New("unacceptable token response")
 // it is error, error_description and error_uri; Status and RetryAfter travel as the HTTP
 // status and the Retry-After field.
 type Error struct {
-	// Code (error) is one of the Error constants, or a code of the service's own. It is
-	// empty when the answer was an error status without a readable code.
+	// Code (error) is one of the Error constants, or a code of the service's own, which Error
+	// does not print. It is empty when the answer was an error status without a readable code,
+	// and in an error of [Client.Exchange] when it quotes a token or the secret.
 	Code string
 	// Description (error_description) is a text for the developer of the client, printable
 	// ASCII of at most 512 bytes. In an error of [Client.Exchange] it is the service's own
@@ -38,17 +39,30 @@ type Error struct {
 	RetryAfter time.Duration
 }
 
-// Error returns the code and the status. It leaves Description out where that is a text of
-// the other side, which no log asked for.
+// Error returns the code, if it is one of the Error constants, and the status. It leaves
+// out what is a text of the other side, Description above all, which no log asked for.
 func (e *Error) Error() string {
 	code := e.Code
-	if code == "" {
+	switch {
+	case code == "":
 		code = "no error code"
+	case !known(code):
+		code = "an error code of its own"
 	}
 	if e.Status == 0 {
 		return fmt.Sprintf("malformed token exchange request: %s: %s", code, e.Description)
 	}
 	return fmt.Sprintf("token exchange refused: %s (status %d)", code, e.Status)
+}
+
+// known reports whether code is one of the Error constants.
+func known(code string) bool {
+	switch code {
+	case ErrorInvalidRequest, ErrorInvalidClient, ErrorInvalidGrant, ErrorUnauthorizedClient, ErrorUnsupportedGrantType,
+		ErrorInvalidScope, ErrorInvalidTarget, ErrorServerError, ErrorTemporarilyUnavailable:
+		return true
+	}
+	return false
 }
 
 // Is reports whether target is [ErrUnavailable] and e says that a later attempt may

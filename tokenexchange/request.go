@@ -86,7 +86,7 @@ func (r Request) Form() (url.Values, error) {
 // Every error is an [*Error] with Status 400 and a Description fit for the client: a
 // missing or repeated parameter is invalid_request, another grant type
 // unsupported_grant_type, a resource that is no absolute URI without fragment
-// invalid_target, a malformed scope invalid_scope.
+// invalid_target, a malformed scope or one of more than 1000 tokens invalid_scope.
 func ParseRequest(form url.Values) (Request, error) {
 	for name, values := range form {
 		if len(values) > 1 && name != "resource" && name != "audience" {
@@ -100,6 +100,10 @@ func ParseRequest(form url.Values) (Request, error) {
 	default:
 		return Request{}, refuse(ErrorUnsupportedGrantType, "parameter 'grant_type': expected "+quote(GrantType)+", got "+quote(got))
 	}
+	scope, ok := fields(form.Get("scope"))
+	if !ok {
+		return Request{}, refuse(ErrorInvalidScope, tooManyScopes)
+	}
 	r := Request{
 		SubjectToken:       form.Get("subject_token"),
 		SubjectTokenType:   form.Get("subject_token_type"),
@@ -107,7 +111,7 @@ func ParseRequest(form url.Values) (Request, error) {
 		ActorTokenType:     form.Get("actor_token_type"),
 		Resource:           values(form["resource"]),
 		Audience:           values(form["audience"]),
-		Scope:              fields(form.Get("scope")),
+		Scope:              scope,
 		RequestedTokenType: form.Get("requested_token_type"),
 	}
 	if f := r.check(); f != nil {
@@ -131,16 +135,27 @@ func values(in []string) []string {
 }
 
 // fields splits a scope value at spaces only: other white space is malformed, not a
-// separator. Repeated tokens count once.
-func fields(scope string) []string {
-	var out []string
+// separator. Repeated tokens count once. It is false for more than maxScopes of them.
+func fields(scope string) (out []string, ok bool) {
+	seen := make(map[string]struct{})
 	for token := range strings.SplitSeq(scope, " ") {
-		if token != "" && !slices.Contains(out, token) {
-			out = append(out, token)
+		if _, twice := seen[token]; twice || token == "" {
+			continue
 		}
+		if len(out) == maxScopes {
+			return nil, false
+		}
+		seen[token] = struct{}{}
+		out = append(out, token)
 	}
-	return out
+	return out, true
 }
+
+// maxScopes keeps the work that a hostile list causes small: whoever decides about scopes
+// compares lists with each other.
+const maxScopes = 1000
+
+const tooManyScopes = "parameter 'scope': expected at most 1000 scope tokens"
 
 func refuse(code, description string) *Error {
 	return &Error{Code: code, Description: description, Status: http.StatusBadRequest}
@@ -178,6 +193,9 @@ func (r *Request) check() *flaw {
 	}
 	if slices.Contains(r.Audience, "") {
 		return &flaw{ErrorInvalidTarget, "parameter 'audience': expected a name, got an empty one", ""}
+	}
+	if len(r.Scope) > maxScopes {
+		return &flaw{ErrorInvalidScope, tooManyScopes, ""}
 	}
 	for _, token := range r.Scope {
 		if token == "" || !visible(token) || strings.ContainsAny(token, `"\`) {

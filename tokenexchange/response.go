@@ -26,7 +26,8 @@ type Response struct {
 	// does not say, and shortens it when exp comes first.
 	ExpiresIn time.Duration
 	// Scope (scope) is what the token grants. On the wire an absent member means "as
-	// requested"; [Client.Exchange] fills that in. nil means unknown, empty but not nil means
+	// requested"; [Client.Exchange] fills that in, and refuses an answer with more than was
+	// asked for. nil means unknown, empty but not nil means
 	// that the token grants no scope at all.
 	Scope []string
 }
@@ -55,8 +56,8 @@ func (r Response) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON reads the body of a response. It fails when a required member is missing
-// or empty, when one has the wrong type, and when any member occurs twice. The error names
-// the member and quotes nothing.
+// or empty, when one has the wrong type, when there are more than 1000 scopes, and when any
+// member occurs twice. The error names the member and quotes nothing.
 func (r *Response) UnmarshalJSON(data []byte) error {
 	members, err := objectMembers(data)
 	if err != nil {
@@ -86,7 +87,11 @@ func (r *Response) UnmarshalJSON(data []byte) error {
 		if err != nil {
 			return err
 		}
-		out.Scope = append([]string{}, fields(scope)...)
+		tokens, ok := fields(scope)
+		if !ok {
+			return fmt.Errorf("member \"scope\": expected at most %d scope tokens", maxScopes)
+		}
+		out.Scope = append([]string{}, tokens...)
 	}
 	*r = out
 	return nil

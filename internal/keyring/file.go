@@ -29,7 +29,8 @@ func Load(path, alg string) (*Key, error) {
 }
 
 // LoadPublic reads the public keys in the file at path as ParsePublic does. Anybody may
-// read that file; it should be out of reach for writers other than the operator.
+// read that file. One that others than its owner may write is refused: who changes it
+// decides whose signatures are good.
 func LoadPublic(path string) (PublicKeys, error) {
 	data, err := readKeyFile(path, false)
 	if err != nil {
@@ -94,6 +95,9 @@ func readKeyFile(path string, private bool) ([]byte, error) {
 	}
 	if perm := info.Mode().Perm(); private && perm&0o077 != 0 {
 		return nil, fmt.Errorf("expected key file %s to be readable by its owner only, got mode %04o; run chmod 600 %s", path, perm, path)
+	}
+	if perm := info.Mode().Perm(); perm&0o022 != 0 {
+		return nil, fmt.Errorf("expected key file %s to be writable by its owner only, got mode %04o; run chmod go-w %s", path, perm, path)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err != nil {

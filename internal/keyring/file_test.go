@@ -49,7 +49,7 @@ func loadOrCreateProcess(path string) error {
 
 // fetchProcess fetches a key set once and prints the outcome.
 func fetchProcess(url string) error {
-	r, err := keyring.NewRemoteKeys(keyring.RemoteConfig{URL: url})
+	r, err := keyring.NewRemoteKeys(keyring.RemoteConfig{URL: url, InsecureHosts: []string{"keys.localhost"}})
 	if err != nil {
 		return err
 	}
@@ -321,9 +321,32 @@ func TestLoadPublic(t *testing.T) {
 	if len(keys) != 1 || keys[0].ID != rsaThumbprint {
 		t.Errorf("got %v, want the key %s", keys, rsaThumbprint)
 	}
-	for _, p := range []string{"", dir, filepath.Join(dir, "missing"), writeFile(t, filepath.Join(dir, "bad"), "x", 0o644)} {
+	writable := writeFile(t, filepath.Join(dir, "writable"), `{"keys":[`+rsaPublicJWK+`]}`, 0o644)
+	if err := os.Chmod(writable, 0o664); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{"", dir, filepath.Join(dir, "missing"), writable, writeFile(t, filepath.Join(dir, "bad"), "x", 0o644)} {
 		if keys, err := keyring.LoadPublic(p); err == nil {
 			t.Errorf("LoadPublic(%q) = %v, want an error", p, keys)
 		}
+	}
+}
+
+// TestPublicHalfOfPrivateKeyHasTheIDThatSigns: Load ignores the kid in the file, so whoever
+// verifies by the same file has to ignore it too.
+func TestPublicHalfOfPrivateKeyHasTheIDThatSigns(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key.jwk")
+	key, err := keyring.LoadOrCreate(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, path, strings.Replace(string(data), key.ID(), "another", 1), 0o600)
+	keys, err := keyring.LoadPublic(path)
+	if err != nil || len(keys) != 1 || keys[0].ID != key.ID() {
+		t.Errorf("got %v, error %v, want the id %s", keys, err, key.ID())
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"phantomtoken/internal/oauth"
@@ -31,6 +32,44 @@ type Issuer struct {
 // §3 requires of everybody, with what is true of an issuer without an authorization
 // endpoint.
 func NewIssuer(metadata oauth.IssuerMetadata, rings ...*Ring) (*Issuer, error) {
+	all := &published{}
+	for _, r := range rings {
+		if r == nil {
+			return nil, errors.New("making issuer documents: expected key rings, got nil")
+		}
+		for _, k := range r.keys {
+			all.add(k.public)
+		}
+	}
+	return newIssuer(metadata, all)
+}
+
+// NewPublicIssuer is NewIssuer for somebody who serves the documents of an issuer without
+// having its private keys.
+func NewPublicIssuer(metadata oauth.IssuerMetadata, keys PublicKeys) (*Issuer, error) {
+	all := &published{}
+	for _, k := range keys {
+		all.add(k)
+	}
+	return newIssuer(metadata, all)
+}
+
+// published is the keys of an issuer, each once.
+type published struct {
+	keys PublicKeys
+	err  error
+}
+
+func (p *published) add(key PublicKey) {
+	switch i := slices.IndexFunc(p.keys, func(have PublicKey) bool { return have.ID == key.ID }); {
+	case i < 0:
+		p.keys = append(p.keys, key)
+	case p.keys[i].Algorithm != key.Algorithm || !samePublicKey(p.keys[i].Key, key.Key):
+		p.err = fmt.Errorf("expected one key and one algorithm for id %q, got several", clip(key.ID))
+	}
+}
+
+func newIssuer(metadata oauth.IssuerMetadata, all *published) (*Issuer, error) {
 	base, err := oauth.ParseResource(metadata.Issuer)
 	if err == nil && strings.Contains(metadata.Issuer, "?") {
 		err = errors.New("expected a URL without query")
@@ -38,23 +77,28 @@ func NewIssuer(metadata oauth.IssuerMetadata, rings ...*Ring) (*Issuer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making issuer documents: issuer: %w", err)
 	}
-	var keys []*Key
-	for _, r := range rings {
-		if r == nil {
-			return nil, errors.New("making issuer documents: expected key rings, got nil")
-		}
-		keys = append(keys, r.keys...)
+	if len(all.keys) == 0 && all.err == nil {
+		all.err = errors.New("expected at least one key, got none")
 	}
-	all, err := NewRing(keys...) // each key once
+	if all.err != nil {
+		return nil, fmt.Errorf("making issuer documents: %w", all.err)
+	}
+	jwks, err := marshalJWKS(all.keys)
 	if err != nil {
 		return nil, fmt.Errorf("making issuer documents: %w", err)
+	}
+	var algorithms []string
+	for _, k := range all.keys {
+		if !slices.Contains(algorithms, k.Algorithm) {
+			algorithms = append(algorithms, k.Algorithm)
+		}
 	}
 
 	if metadata.JWKSURI == "" {
 		metadata.JWKSURI = strings.TrimSuffix(metadata.Issuer, "/") + JWKSPath
 	}
 	if len(metadata.IDTokenAlgorithms) == 0 {
-		metadata.IDTokenAlgorithms = all.Algorithms()
+		metadata.IDTokenAlgorithms = algorithms
 	}
 	if len(metadata.ResponseTypesSupported) == 0 {
 		metadata.ResponseTypesSupported = []string{"none"}
@@ -77,7 +121,7 @@ func NewIssuer(metadata oauth.IssuerMetadata, rings ...*Ring) (*Issuer, error) {
 			oauth.WellKnownOpenIDConfiguration + path: document,
 			path + oauth.WellKnownAuthorizationServer: document,
 			path + oauth.WellKnownOpenIDConfiguration: document,
-			path + JWKSPath: all.jwks,
+			path + JWKSPath: jwks,
 		},
 	}, nil
 }

@@ -43,6 +43,40 @@ func newIssuer(t *testing.T, metadata oauth.IssuerMetadata, rings ...*keyring.Ri
 	return i
 }
 
+// TestPublicIssuer: without private keys the documents are the same, byte for byte.
+func TestPublicIssuer(t *testing.T) {
+	const issuer = "https://gw.example.com/phantom"
+	es, ed := testKey(t, keyring.ES256), generate(t, keyring.EdDSA)
+	ring := newRing(t, es, ed)
+	keys, err := keyring.ParsePublic(ring.JWKS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys = append(keys, keys[0]) // each key once, in how many files it may be
+	public, err := keyring.NewPublicIssuer(oauth.IssuerMetadata{Issuer: issuer}, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private := newIssuer(t, oauth.IssuerMetadata{Issuer: issuer}, ring)
+	for _, path := range []string{"/phantom/jwks.json", "/.well-known/oauth-authorization-server/phantom", "/phantom/.well-known/openid-configuration"} {
+		want, _ := private.Document(path)
+		if got, ok := public.Document(path); !ok || string(got) != string(want) {
+			t.Errorf("%s: got %s\nwant %s", path, got, want)
+		}
+	}
+
+	stranger := keys[1]
+	stranger.ID = keys[0].ID
+	for name, keys := range map[string]keyring.PublicKeys{"no key": nil, "RejectsTwoKeysOfOneID": {keys[0], stranger}} {
+		if got, err := keyring.NewPublicIssuer(oauth.IssuerMetadata{Issuer: issuer}, keys); err == nil {
+			t.Errorf("%s: got %v, want an error", name, got)
+		}
+	}
+	if !keys[0].Same(stranger) || !keys[1].Same(stranger) || keys[0].Same(keys[1]) {
+		t.Error("Same: want true for one id or one key, false for neither")
+	}
+}
+
 // An upstream needs the issuer's URL and an OpenID Connect library, nothing else.
 //
 // Covers: JW-14, JW-13

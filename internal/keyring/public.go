@@ -26,6 +26,11 @@ type PublicKey struct {
 	Key       crypto.PublicKey // *ecdsa.PublicKey, *rsa.PublicKey or ed25519.PublicKey
 }
 
+// Same reports whether both have the id or the key itself in common.
+func (k PublicKey) Same(other PublicKey) bool {
+	return k.ID == other.ID || samePublicKey(k.Key, other.Key)
+}
+
 // KeySource finds the keys of one issuer. It is safe for concurrent use.
 type KeySource interface {
 	// Keys returns the keys whose id is kid; none, without error, if the issuer has no
@@ -54,7 +59,8 @@ func (ks PublicKeys) Keys(_ context.Context, kid string) ([]PublicKey, error) {
 // Keys of a set that cannot verify a token here are left out, as RFC 7517 §5 wants:
 // other types, algorithms or uses, RSA below 2048 bits, points off their curve. It is an
 // error when no key remains. A key without alg gets the usual one of its type (RS256 for
-// RSA), a key without kid its thumbprint. Errors never quote data.
+// RSA), a key without kid its thumbprint; a private key too, as Parse does. Errors never
+// quote data.
 func ParsePublic(data []byte) (PublicKeys, error) {
 	data = bytes.TrimSpace(data)
 	var keys PublicKeys
@@ -113,6 +119,9 @@ func parsePublicJWK(v any) (PublicKey, error) {
 		return PublicKey{}, err
 	}
 	kid, _ := members["kid"].(string)
+	if _, private := raw.(crypto.Signer); private {
+		kid = "" // Parse ignores it too: the owner signs under the thumbprint
+	}
 	return newPublicKey(publicOf(raw), kid, alg)
 }
 
@@ -199,6 +208,12 @@ func publicOf(raw any) crypto.PublicKey {
 		return private.Public()
 	}
 	return raw
+}
+
+// samePublicKey compares two keys that algorithmFor accepted.
+func samePublicKey(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
 }
 
 // newPublicKey checks pub and fills what is missing.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,8 +29,9 @@ type RemoteConfig struct {
 
 	Timeout  time.Duration // for one fetch; 0 means 5 s
 	MaxBytes int64         // of the answer; 0 means 1 MiB
-	// Refresh is the age at which the set is fetched again; 0 means 5 minutes. A key that
-	// the issuer withdrew is accepted no longer than this while the issuer answers.
+	// Refresh is the age at which the set is fetched again, behind the first request that
+	// comes then; 0 means 5 minutes. While there are requests and the issuer answers, a key
+	// that it withdrew is accepted no longer than this and the time of a fetch.
 	Refresh time.Duration
 	// MaxStale is the age up to which the last good set is used while fetching fails; 0
 	// means 1 hour. It is never below Refresh.
@@ -81,6 +83,7 @@ func (c *RemoteConfig) maxStale() time.Duration {
 // all callers and cancelled by none of them.
 type RemoteKeys struct {
 	cfg    RemoteConfig
+	where  string // the URL as logs and errors show it, without query
 	client *http.Client
 	stop   context.CancelFunc
 	ctx    context.Context // of the fetches: ends with Close, not with a caller
@@ -107,10 +110,12 @@ func NewRemoteKeys(cfg RemoteConfig) (*RemoteKeys, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	ctx, stop := context.WithCancel(context.Background())
+	where, _, _ := strings.Cut(cfg.URL, "?") // some put a key of theirs there
 	return &RemoteKeys{
-		cfg:  cfg,
-		ctx:  ctx,
-		stop: stop,
+		cfg:   cfg,
+		where: where,
+		ctx:   ctx,
+		stop:  stop,
 		client: &http.Client{
 			// A transport of our own: the proxy variables of the environment must not
 			// decide from where keys come. Fetches are minutes apart, so no connection is
@@ -142,27 +147,29 @@ func (r *RemoteKeys) Close() {
 	r.fetches.Wait()
 }
 
-// Keys implements KeySource. A set that is too old is fetched again first; if that
-// fails, the old one goes on serving up to MaxStale. A kid that the set lacks causes at
-// most one fetch in 30 s.
+// Keys implements KeySource. A set older than Refresh is fetched again; until that has
+// ended, and if it fails, keys of the old one go on serving up to MaxStale, so that nobody
+// waits for an issuer that hangs. Only a caller whose kid the set lacks waits; such a kid
+// causes at most one fetch in 30 s.
 func (r *RemoteKeys) Keys(ctx context.Context, kid string) ([]PublicKey, error) {
 	r.mu.Lock()
 	now := r.cfg.Now()
-	if keys := r.find(kid); len(keys) > 0 && now.Sub(r.fetched) < r.cfg.refresh() {
-		r.mu.Unlock()
-		return keys, nil
-	}
+	keys := r.find(kid)
+	known := len(keys) > 0 && r.usable(now)
 	flight := r.flight
-	if flight == nil && r.mayFetch(now) {
+	if flight == nil && r.mayFetch(now) && !(known && now.Sub(r.fetched) < r.cfg.refresh()) {
 		flight = r.start(now)
 	}
 	r.mu.Unlock()
+	if known {
+		return keys, nil
+	}
 
 	if flight != nil {
 		select {
 		case <-flight:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: waiting for %s: %w", ErrKeysUnavailable, r.cfg.URL, ctx.Err())
+			return nil, fmt.Errorf("%w: waiting for %s: %w", ErrKeysUnavailable, r.where, ctx.Err())
 		}
 	}
 
@@ -175,7 +182,7 @@ func (r *RemoteKeys) Keys(ctx context.Context, kid string) ([]PublicKey, error) 
 		}
 		return nil, fmt.Errorf("%w: %w", ErrKeysUnavailable, err)
 	}
-	keys := r.find(kid)
+	keys = r.find(kid)
 	// An unknown key is the token's fault only if the set in hand is the issuer's word
 	// of now. After a failed fetch the key may be one that we could not learn of.
 	if len(keys) == 0 && r.failure != nil {
@@ -208,7 +215,7 @@ func (r *RemoteKeys) start(now time.Time) <-chan struct{} {
 	r.fetches.Go(func() {
 		keys, err := r.get()
 		if err != nil {
-			r.cfg.Logger.Warn("fetching key set failed", "url", r.cfg.URL, "err", err)
+			r.cfg.Logger.Warn("fetching key set failed", "url", r.where, "err", err)
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -230,22 +237,22 @@ func (r *RemoteKeys) get() (PublicKeys, error) {
 	req.Header.Set("Accept", "application/json, application/jwk-set+json")
 	resp, err := r.client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("fetching key set from %s: %w", r.cfg.URL, transportCause(err))
+		return nil, fmt.Errorf("fetching key set from %s: %w", r.where, transportCause(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("fetching key set from %s: expected status 200, got %d", r.cfg.URL, resp.StatusCode)
+		return nil, fmt.Errorf("fetching key set from %s: expected status 200, got %d", r.where, resp.StatusCode)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, r.cfg.maxBytes()+1))
 	if err != nil {
-		return nil, fmt.Errorf("fetching key set from %s: %w", r.cfg.URL, transportCause(err))
+		return nil, fmt.Errorf("fetching key set from %s: %w", r.where, transportCause(err))
 	}
 	if int64(len(body)) > r.cfg.maxBytes() {
-		return nil, fmt.Errorf("fetching key set from %s: expected at most %d bytes", r.cfg.URL, r.cfg.maxBytes())
+		return nil, fmt.Errorf("fetching key set from %s: expected at most %d bytes", r.where, r.cfg.maxBytes())
 	}
 	keys, err := ParsePublic(body)
 	if err != nil {
-		return nil, fmt.Errorf("fetching key set from %s: %w", r.cfg.URL, err)
+		return nil, fmt.Errorf("fetching key set from %s: %w", r.where, err)
 	}
 	return keys, nil
 }

@@ -108,6 +108,20 @@ func (c remoteCheck) want(when, kid, outcome string, fetches int64) {
 	}
 }
 
+// behind is want for a call that is answered from the old set while a fetch begins: the
+// fetches are counted once that has ended.
+func (c remoteCheck) behind(when, kid string, fetches int64) {
+	c.t.Helper()
+	keys, err := c.keys.Keys(c.t.Context(), kid)
+	if len(keys) == 0 || err != nil {
+		c.t.Errorf("%s: got %d keys, error %v, want one at once", when, len(keys), err)
+	}
+	_, _ = c.keys.Keys(c.t.Context(), "nobody's") // waits for the fetch under way, begins none
+	if got := c.server.calls.Load(); got != fetches {
+		c.t.Errorf("%s: got %d fetches, want %d", when, got, fetches)
+	}
+}
+
 // The life of a key set, told by a clock.
 //
 // Covers: BC-03, JW-15
@@ -132,17 +146,18 @@ func TestRemoteKeysOverTime(t *testing.T) {
 	c.Advance(4 * time.Minute)
 	check.want("withdrawn key of a fresh set", first.ID(), found, 2)
 	c.Advance(time.Minute)
+	check.behind("withdrawn key when the set gets old", first.ID(), 3)
 	check.want("withdrawn key after the refresh", first.ID(), unknown, 3)
 	check.want("remaining key", second.ID(), found, 3)
 
 	s.set(broken)
 	c.Advance(5 * time.Minute)
-	check.want("old set while the issuer is down", second.ID(), found, 4)
+	check.behind("old set while the issuer is down", second.ID(), 4)
 	check.want("unknown key while the issuer is down", third.ID(), trouble, 4)
 	c.Advance(29 * time.Second)
 	check.want("no second attempt within the pause", second.ID(), found, 4)
 	c.Advance(time.Second)
-	check.want("attempt after the pause", second.ID(), found, 5)
+	check.behind("attempt after the pause", second.ID(), 5)
 	c.Advance(time.Hour)
 	check.want("set too old to be used", second.ID(), trouble, 6)
 	check.want("still", second.ID(), trouble, 6)
@@ -435,7 +450,7 @@ func TestRemoteKeysUseNoProxyOfTheEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), self)
-	// Of loopback hosts only this spelling is not exempt from proxies. Whether the name
+	// Of the names for loopback only this one is not exempt from proxies. Whether the name
 	// resolves is up to the machine; the proxy must not be asked in either case.
 	cmd.Env = append(os.Environ(), "KEYRING_TEST_FETCH=http://keys.localhost:"+port, "NO_PROXY=", "no_proxy=")
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"} {
@@ -447,6 +462,50 @@ func TestRemoteKeysUseNoProxyOfTheEnvironment(t *testing.T) {
 	}
 	if n := evil.calls.Load(); n != 0 {
 		t.Errorf("the proxy of the environment was asked %d times (%s)", n, out)
+	}
+}
+
+// TestKnownKeyDoesNotWaitForHangingIssuer: an issuer that hangs must not make every token
+// of a known key wait for it.
+func TestKnownKeyDoesNotWaitForHangingIssuer(t *testing.T) {
+	k := generate(t, "")
+	c := newClock()
+	s := newKeyServer(t, serving(k))
+	remote := newRemote(t, s.URL, c, func(cfg *keyring.RemoteConfig) { cfg.Timeout = time.Hour })
+	if keys, err := remote.Keys(t.Context(), k.ID()); err != nil || len(keys) != 1 {
+		t.Fatalf("got %d keys, error %v", len(keys), err)
+	}
+	arrived := make(chan struct{}, 1)
+	s.set(func(_ http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-r.Context().Done()
+	})
+	c.Advance(6 * time.Minute)
+	gone, leave := context.WithCancel(t.Context())
+	leave() // whoever has to wait gets an error
+	for range 2 {
+		if keys, err := remote.Keys(gone, k.ID()); err != nil || len(keys) != 1 {
+			t.Errorf("got %d keys, error %v, want the known one at once", len(keys), err)
+		}
+	}
+	<-arrived // the fetch is under way all the same
+	if _, err := remote.Keys(gone, "another"); !errors.Is(err, keyring.ErrKeysUnavailable) {
+		t.Errorf("unknown key: got error %v, want ErrKeysUnavailable", err)
+	}
+	remote.Close()
+}
+
+// TestRemoteKeysDoNotShowTheQuery: some put a key of theirs there.
+func TestRemoteKeysDoNotShowTheQuery(t *testing.T) {
+	s := newKeyServer(t, broken)
+	var log strings.Builder
+	remote := newRemote(t, s.URL+"/jwks?api_key=MARKED", newClock(), func(cfg *keyring.RemoteConfig) {
+		cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	})
+	_, err := remote.Keys(t.Context(), "x")
+	remote.Close()
+	if err == nil || strings.Contains(err.Error()+log.String(), "MARKED") || !strings.Contains(log.String(), s.URL+"/jwks") {
+		t.Errorf("got error %v, log %s, want both without the query", err, &log)
 	}
 }
 

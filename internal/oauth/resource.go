@@ -130,9 +130,11 @@ func (r Resource) MetadataURL() string {
 }
 
 // IsLoopbackHost reports whether host, without port, is localhost or a loopback address.
+// Names below localhost do not count: resolvers ask the DNS for them, and it may answer with
+// any address.
 func IsLoopbackHost(host string) bool {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+	if host == "localhost" {
 		return true
 	}
 	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))

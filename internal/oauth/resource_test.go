@@ -229,7 +229,7 @@ func TestResourceSameOrigin(t *testing.T) {
 
 func TestIsLoopbackHost(t *testing.T) {
 	for host, want := range map[string]bool{
-		"localhost": true, "LOCALHOST": true, "localhost.": true, "gw.localhost": true,
+		"localhost": true, "LOCALHOST": true, "localhost.": true, "gw.localhost": false, "a.b.localhost.": false, // the DNS is asked for these
 		"127.0.0.1": true, "127.8.9.10": true, "::1": true, "[::1]": true, "0:0:0:0:0:0:0:1": true, "::ffff:127.0.0.1": true,
 		"": false, "localhost.evil.example": false, "notlocalhost": false, "127.0.0.1.evil.example": false, "127.evil.example": false,
 		"0.0.0.0": false, "::": false, "10.0.0.1": false, "128.0.0.1": false, "169.254.169.254": false, "::2": false, "::ffff:10.0.0.1": false,

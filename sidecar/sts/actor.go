@@ -2,6 +2,7 @@ package sts
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"phantomtoken/internal/oauth"
@@ -17,6 +18,10 @@ const (
 // checkMayAct refuses a caller that the subject token does not want as actor (RFC 8693
 // §4.4). Every member has to fit: one that is not understood might be the one that rules
 // the caller out.
+//
+// iss is required beside sub or client_id. Without it a name is one of the issuer of the
+// token that carries it (RFC 7519 §4.1.2), the gateway's, and whoever is called mcp-server
+// there need not be the mcp-server of this service.
 func (s *Service) checkMayAct(caller *client, subject *oauth.Introspection) error {
 	claim, present := subject.Claims["may_act"]
 	if !present {
@@ -27,17 +32,18 @@ func (s *Service) checkMayAct(caller *client, subject *oauth.Introspection) erro
 	if !ok {
 		return refused
 	}
-	named := false
+	named, ours := false, false
 	for member, value := range may {
 		switch {
 		case member == "sub" && value == caller.ID, member == "client_id" && value == caller.ID:
 			named = true
 		case member == "iss" && value == s.cfg.Issuer:
+			ours = true
 		default:
 			return refused
 		}
 	}
-	if !named {
+	if !named || !ours {
 		return refused
 	}
 	return nil
@@ -51,9 +57,9 @@ func (s *Service) actor(caller *client, subject *oauth.Introspection) (map[strin
 	if err != nil {
 		return nil, invalidSubject(reasonActors, err.Error())
 	}
-	if earlier == nil && subject.ClientID != subject.Subject {
-		// Nobody acted so far but the client to which the token was issued, unless that is the
-		// subject itself.
+	if earlier == nil {
+		// Nobody acted so far but the client to which the token was issued. It is named even
+		// where it is the subject itself: that tells its tokens from a user's.
 		earlier, actors = map[string]any{"sub": subject.ClientID, "iss": subject.Issuer}, 1
 	}
 	if earlier != nil {
@@ -68,24 +74,25 @@ func (s *Service) actor(caller *client, subject *oauth.Introspection) (map[strin
 	return act, nil
 }
 
-// chain copies an act claim and counts its actors. Members that belong to a token and not
-// to an identity are left out: they have no meaning there (RFC 8693 §4.1), and somebody
-// might read one into them.
+// chain copies an act claim and counts its actors. Only what names an actor is copied:
+// anything else, such as scope or cnf, has no meaning there (RFC 8693 §4.1), and somebody
+// might read one into it.
 func chain(claim any) (map[string]any, int, error) {
 	if claim == nil {
 		return nil, 0, nil
 	}
 	act, ok := claim.(map[string]any)
-	if !ok || len(act) == 0 {
-		return nil, 0, fmt.Errorf("expected act to be a chain of objects")
+	if !ok {
+		return nil, 0, errors.New("expected act to be a chain of objects")
 	}
-	out := make(map[string]any, len(act))
-	for name, value := range act {
-		switch name {
-		case "act", "exp", "nbf", "iat", "aud", "jti":
-		default:
+	out := make(map[string]any)
+	for _, name := range []string{"sub", "iss", "client_id"} {
+		if value, ok := act[name].(string); ok && value != "" {
 			out[name] = value
 		}
+	}
+	if out["sub"] == nil && out["client_id"] == nil {
+		return nil, 0, errors.New("expected each actor in act to have a sub or a client_id")
 	}
 	earlier, actors, err := chain(act["act"])
 	if err != nil {

@@ -28,6 +28,7 @@ const (
 	reasonKeys          reason = "subject_keys_unavailable"
 	reasonSubject       reason = "subject_token"
 	reasonBound         reason = "subject_token_bound"
+	reasonNoUser        reason = "subject_without_user"
 	reasonMayAct        reason = "may_act"
 	reasonUnauthorized  reason = "client_without_audience"
 	reasonTarget        reason = "target"

@@ -20,6 +20,7 @@ import (
 // the wrong parameter does not get into the log that way.
 type event struct {
 	started  time.Time
+	remote   string // address of the peer, logged of callers that did not prove themselves
 	caller   *client
 	token    string // fingerprint of the subject token
 	audience []string
@@ -108,6 +109,8 @@ func (s *Service) log(ctx context.Context, level slog.Level, ev *event, outcome 
 	caller := unknown
 	if ev.caller != nil {
 		caller = ev.caller.ID
+	} else {
+		further = append(further, slog.String("remote_address", ev.remote))
 	}
 	attrs := []slog.Attr{
 		slog.String("outcome", outcome),

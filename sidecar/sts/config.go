@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"phantomtoken/internal/keyring"
 	"phantomtoken/internal/oauth"
@@ -50,6 +51,9 @@ type Config struct {
 type Client struct {
 	ID     string // client_id
 	Secret string // client_secret
+	// AllowWithoutUser accepts tokens of clients that act for themselves. What is issued for
+	// them has the client nested in act.
+	AllowWithoutUser bool
 	// SubjectAudience is the aud of the tokens that this caller may exchange: those that
 	// were meant for it. Otherwise a service could turn any token it sees into another.
 	SubjectAudience string
@@ -74,11 +78,43 @@ const (
 	maxLifetime = time.Hour
 )
 
-// reservedClaims cannot be copied from a subject token: they say something about that
-// token, not about the user, or they would bind the issued one to a key that the caller
-// does not have (cnf).
-var reservedClaims = []string{
-	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "azp", "scope", "act", "may_act", "cnf", "active",
+// reserved reports whether a claim cannot be copied from a subject token: it says something
+// about that token, not about the user; or it would bind the issued one to a key that the
+// caller does not have (cnf); or it grants something beside scope, unbounded by the target
+// (scp, permissions, authorization_details). Some readers do not mind the case of names.
+func reserved(claim string) bool {
+	switch strings.ToLower(claim) {
+	case "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "azp", "act", "may_act", "cnf", "active",
+		"scope", "scp", "permissions", "authorization_details":
+		return true
+	}
+	return false
+}
+
+// isName reports whether s can be a name in a setting. A pattern would be taken literally,
+// and blanks come from lists that were split wrongly.
+func isName(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r == '*' || unicode.IsSpace(r) || unicode.IsControl(r) })
+}
+
+// minSecret is the length in bytes below which a secret could be guessed (RFC 6749 §10.10).
+// Nothing slows guessing down: a secret of this length, if random, needs no more.
+const minSecret = 16
+
+// checkSecret refuses what can be guessed, and references that somebody else should have
+// resolved: everybody who reads the deployment files knows those.
+func checkSecret(secret string) error {
+	switch {
+	case strings.ContainsAny(secret, "\r\n\x00"):
+		return errors.New("expected a secret of one line, got several")
+	case strings.TrimSpace(secret) != secret:
+		return errors.New("expected a secret without blanks around it, got some")
+	case strings.HasPrefix(secret, "{vault://"), strings.HasPrefix(secret, "$(") && strings.HasSuffix(secret, ")"), strings.HasPrefix(secret, "${") && strings.HasSuffix(secret, "}"):
+		return errors.New("expected a secret, got a reference that nobody resolved")
+	case len(secret) < minSecret:
+		return fmt.Errorf("expected at least %d random bytes, got %d", minSecret, len(secret))
+	}
+	return nil
 }
 
 // setting is the name of the variable of a caller, for messages.
@@ -129,7 +165,10 @@ func (c *Config) checkIssuer(issuer string) error {
 		return errors.New("expected the URL of this service, got nothing")
 	}
 	if err := oauth.CheckTransport(issuer, c.InsecureHosts); err != nil {
-		return fmt.Errorf("%w (the variable is TOKEN_EXCHANGE_INSECURE_HTTP_HOSTS)", err)
+		if _, malformed := oauth.ParseResource(issuer); malformed == nil { // then it is http that is wrong
+			err = fmt.Errorf("%w (the variable is TOKEN_EXCHANGE_INSECURE_HTTP_HOSTS)", err)
+		}
+		return err
 	}
 	if u, err := url.Parse(issuer); err != nil || u.RawQuery != "" || u.ForceQuery {
 		return fmt.Errorf("expected a URL without query, got %q", issuer)
@@ -148,11 +187,23 @@ func (c *Client) check(index int) (problems []error) {
 			problem("%s: expected %s, got nothing", setting(index, f.name), f.what)
 		}
 	}
+	for _, f := range []struct{ name, value string }{{"ID", c.ID}, {"SUBJECT_AUDIENCE", c.SubjectAudience}} {
+		if !isName(f.value) {
+			problem("%s: expected a name without blanks and without *, got %q", setting(index, f.name), f.value)
+		}
+	}
+	if c.Secret != "" {
+		if err := checkSecret(c.Secret); err != nil {
+			problem("%s: %w (or in the file of %s)", setting(index, "SECRET"), err, setting(index, "SECRET_FILE"))
+		}
+	}
 	names := make(map[string]int)
 	for i, audience := range c.Audiences {
 		at := func(name string) string { return targetSetting(index, i, name) }
 		if audience.Name == "" {
 			problem("%s: expected the aud of a target, got nothing", at("NAME"))
+		} else if !isName(audience.Name) {
+			problem("%s: expected a name without blanks and without *, got %q", at("NAME"), audience.Name)
 		} else if first, twice := names[audience.Name]; twice {
 			problem("%s: expected a name of its own, got that of %s", at("NAME"), targetSetting(index, first, "NAME"))
 		}
@@ -163,7 +214,7 @@ func (c *Client) check(index int) (problems []error) {
 			}
 		}
 		for _, claim := range audience.Claims {
-			if claim == "" || slices.Contains(reservedClaims, claim) {
+			if claim == "" || reserved(claim) || !isName(claim) {
 				problem("%s: expected names of claims about the user, got %q, which is not copied", at("CLAIMS"), claim)
 			}
 		}

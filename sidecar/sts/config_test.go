@@ -16,6 +16,10 @@ const maxLife = time.Hour
 // TestNew refuses what cannot work, with the variable to change in the message.
 func TestNew(t *testing.T) {
 	ring := newRing(t, keyring.ES256)
+	secret := func(s string) func(*sts.Config) { return func(c *sts.Config) { c.Clients[0].Secret = s } }
+	claim := func(s string) func(*sts.Config) {
+		return func(c *sts.Config) { c.Clients[0].Audiences[0].Claims = []string{s} }
+	}
 	for _, tc := range []struct {
 		name   string
 		change func(*sts.Config)
@@ -52,6 +56,21 @@ func TestNew(t *testing.T) {
 			want: []string{`TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPES`}},
 		{name: "RejectsClaimThatIdentifies", change: func(c *sts.Config) { c.Clients[0].Audiences[0].Claims = []string{"region", "sub"} },
 			want: []string{`TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_CLAIMS: expected names of claims about the user, got "sub"`}},
+		{name: "RejectsShortSecret", change: secret("fifteen-bytes-x"), want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET: expected at least 16 random bytes, got 15"}},
+		{name: "RejectsUnresolvedVaultReference", change: secret("{vault://env/MARKED-secret}"), want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET: expected a secret, got a reference"}},
+		{name: "RejectsUnresolvedKubernetesReference", change: secret("$(MARKED_CLIENT_SECRET)"), want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET: expected a secret, got a reference"}},
+		{name: "RejectsUnresolvedShellReference", change: secret("${MARKED_CLIENT_SECRET}"), want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET: expected a secret, got a reference"}},
+		{name: "RejectsSecretOfTwoLines", change: secret("MARKED-MARKED-MARKED\r\n2"), want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET: expected a secret of one line"}},
+		{name: "RejectsBlankAroundSecret", change: secret("MARKED-MARKED-MARKED "), want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET: expected a secret without blanks around it"}},
+		{name: "RejectsBlankInID", change: func(c *sts.Config) { c.Clients[0].ID = "mcp server" }, want: []string{"TOKEN_EXCHANGE_CLIENTS_0_ID: expected a name without blanks"}},
+		{name: "RejectsBlankInSubjectAudience", change: func(c *sts.Config) { c.Clients[0].SubjectAudience = "a\tb" }, want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SUBJECT_AUDIENCE: expected a name without blanks"}},
+		{name: "RejectsPatternAsTarget", change: func(c *sts.Config) { c.Clients[0].Audiences[0].Name = "https://*.example" }, want: []string{"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_NAME: expected a name without blanks and without *"}},
+		{name: "RejectsPatternAsClaim", change: claim("*"), want: []string{"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_CLAIMS"}},
+		{name: "RejectsTwoClaimsInOne", change: claim("region tenant"), want: []string{"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_CLAIMS"}},
+		{name: "RejectsScopeUnderAnotherName", change: claim("scp"), want: []string{"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_CLAIMS", `"scp"`}},
+		{name: "RejectsPermissions", change: claim("permissions"), want: []string{"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_CLAIMS"}},
+		{name: "RejectsAuthorizationDetails", change: claim("authorization_details"), want: []string{"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_CLAIMS"}},
+		{name: "RejectsReservedClaimInOtherCase", change: claim("Sub"), want: []string{"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_CLAIMS", `"Sub"`}},
 		{name: "RejectsConfirmationClaim", change: func(c *sts.Config) { c.Clients[0].Audiences[0].Claims = []string{"cnf"} },
 			want: []string{`TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_CLAIMS`, `"cnf"`}},
 	} {
@@ -67,6 +86,9 @@ func TestNew(t *testing.T) {
 			}
 			if err != nil && slices.ContainsFunc(tc.want, func(s string) bool { return !strings.Contains(err.Error(), s) }) {
 				t.Errorf("got error %v\nwant one with %q", err, tc.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "INSECURE") != slices.ContainsFunc(tc.want, func(s string) bool { return strings.Contains(s, "INSECURE") }) {
+				t.Errorf("got error %v, want the hint at INSECURE_HTTP_HOSTS where it helps only", err)
 			}
 			if err != nil && strings.Contains(err.Error(), "MARKED") {
 				t.Errorf("error has a secret: %v", err)

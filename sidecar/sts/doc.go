@@ -25,12 +25,15 @@
 //   - client_id is the caller: RFC 8693 §4.3 makes it the client that requested the token;
 //   - act names the caller too, as the current actor. Nested in it is the chain of actors of
 //     the subject token; where that has none, its client (the MCP client that the user
-//     authorized), so that an API can log the whole chain. Only the outermost actor may
+//     authorized), so that an API can log the whole chain. An actor is sub, iss and client_id,
+//     nothing else. Only the outermost actor may
 //     decide about access (RFC 8693 §4.1);
 //   - other claims only if they are listed for every target.
 //
 // # Deviations
 //
 // Impersonation is not offered: the caller always appears as actor, so an actor_token is
-// refused. Only bearer tokens that a gateway minted (typ at+jwt) are accepted as subject.
+// refused. A may_act of the subject token has to name the caller with iss, this service's
+// issuer: a sub alone is a name of the gateway (RFC 8693 §4.4). Tokens of clients without a
+// user are refused unless the caller is configured to exchange them. Only bearer tokens that a gateway minted (typ at+jwt) are accepted as subject.
 package sts

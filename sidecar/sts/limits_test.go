@@ -123,6 +123,11 @@ func TestNeverMoreThanTheSubject(t *testing.T) {
 			if !allowed.Contains(got.Scope) {
 				t.Errorf("scope %q is wider than %q", got.Scope, allowed)
 			}
+			for _, name := range want {
+				if floor := oauth.Scopes(configured[name].Scopes); len(floor) > 0 && len(floor.Intersect(got.Scope)) == 0 {
+					t.Errorf("%s has scopes and gets a token with none of them, scope %q", name, got.Scope)
+				}
+			}
 			if len(asked) > 0 && !slices.Equal(got.Scope, asked) {
 				t.Errorf("scope: got %q, want what was asked for, %q, or a refusal", got.Scope, asked)
 			}

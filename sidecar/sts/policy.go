@@ -98,10 +98,24 @@ func (c *client) scope(targets []int, configured, granted oauth.Scopes, requeste
 	if len(requested) > 0 {
 		return requested, nil
 	}
+	// Each target is asked by itself: together they may have no scope in common, and a user
+	// who granted nothing for a target must not reach it in the company of another.
+	scoped := false
+	for _, t := range targets {
+		own := c.Audiences[t].Scopes
+		if len(own) == 0 {
+			continue
+		}
+		scoped = true
+		if len(granted.Intersect(own)) == 0 {
+			return nil, refuse(reasonScope, tokenexchange.ErrorInvalidScope,
+				fmt.Sprintf("the subject token has none of the scopes configured for the target: expected one of %s (%s), got %s", quoteAll(own), targetSetting(c.index, t, "SCOPES"), quoteAll(granted)))
+		}
+	}
 	scope := granted.Intersect(configured)
-	if len(scope) == 0 && len(configured) > 0 {
+	if scoped && len(scope) == 0 {
 		return nil, refuse(reasonScope, tokenexchange.ErrorInvalidScope,
-			fmt.Sprintf("the subject token has none of the scopes configured for the target: expected one of %s (%s), got %s", quoteAll(configured), where, quoteAll(granted)))
+			fmt.Sprintf("the subject token has no scope that is configured for every target (%s): ask for one target at a time", where))
 	}
 	return scope, nil
 }

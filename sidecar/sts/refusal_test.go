@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -210,8 +211,18 @@ func TestRefusals(t *testing.T) {
 			k.Extra["may_act"] = map[string]any{"sub": mcpServer, "iss": "https://elsewhere.example"}
 		}), code: "invalid_request",
 			text: subject + "its may_act names another actor than client 'mcp-server' of '{url}'"},
-		{name: "RejectsMayActThatIsNotUnderstood", change: minted(func(k *keyring.Token) { k.Extra["may_act"] = map[string]any{"sub": mcpServer, "group": "x"} }), code: "invalid_request",
+		{name: "RejectsMayActWithoutIssuer", change: minted(func(k *keyring.Token) { k.Extra["may_act"] = map[string]any{"sub": mcpServer} }), code: "invalid_request",
 			text: subject + "its may_act names another actor than client 'mcp-server' of '{url}'"},
+		{name: "RejectsMayActThatIsNotUnderstood", change: func(w *world, _ *http.Request, f url.Values) {
+			f.Set("subject_token", w.mint(func(k *keyring.Token) {
+				k.Extra["may_act"] = map[string]any{"sub": mcpServer, "iss": w.url, "group": "x"}
+			}))
+		}, code: "invalid_request",
+			text: subject + "its may_act names another actor than client 'mcp-server' of '{url}'"},
+		{name: "RejectsTokenWithoutUser", change: minted(func(k *keyring.Token) { k.Subject = k.ClientID }), code: "invalid_request",
+			text: subject + "expected a token of a user, got one of a client by itself (TOKEN_EXCHANGE_CLIENTS_0_ALLOW_WITHOUT_USER)"},
+		{name: "RejectsServiceAccount", change: minted(func(k *keyring.Token) { k.Extra["preferred_username"] = "service-account-batch" }), code: "invalid_request",
+			text: subject + "expected a token of a user, got one of a client by itself (TOKEN_EXCHANGE_CLIENTS_0_ALLOW_WITHOUT_USER)"},
 		{name: "RejectsMayActOfNobody", change: minted(func(k *keyring.Token) { k.Extra["may_act"] = map[string]any{} }), code: "invalid_request",
 			text: subject + "its may_act names another actor than client 'mcp-server' of '{url}'"},
 		{name: "RejectsMayActThatIsText", change: minted(func(k *keyring.Token) { k.Extra["may_act"] = mcpServer }), code: "invalid_request",
@@ -224,6 +235,8 @@ func TestRefusals(t *testing.T) {
 			text: subject + "expected an act of at most 4096 bytes together with the client, got more"},
 		{name: "RejectsActorThatIsText", change: minted(func(k *keyring.Token) { k.Extra["act"] = "planner" }), code: "invalid_request",
 			text: subject + "expected act to be a chain of objects"},
+		{name: "RejectsNamelessActor", change: minted(func(k *keyring.Token) { k.Actor = map[string]any{"email": "boss@corp.example"} }), code: "invalid_request",
+			text: subject + "expected each actor in act to have a sub or a client_id"},
 
 		// The target.
 		{name: "no target", change: set("audience", ""), code: "invalid_target",
@@ -261,6 +274,25 @@ func TestRefusals(t *testing.T) {
 			f.Del("scope")
 		}, code: "invalid_scope",
 			text: "the subject token has none of the scopes configured for the target: expected one of 'stocks/read', 'stocks/trade' (TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPES), got 'profile'"},
+		{name: "RejectsTargetBehindOneWithoutScopes", change: func(w *world, _ *http.Request, f url.Values) {
+			f.Set("subject_token", w.mint(func(k *keyring.Token) { k.Scope = oauth.Scopes{"profile"} }))
+			f["audience"] = []string{"reports", apiAudience}
+			f.Del("scope")
+		}, code: "invalid_scope",
+			text: "the subject token has none of the scopes configured for the target: expected one of 'stocks/read', 'stocks/trade' (TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPES), got 'profile'"},
+		{name: "RejectsTargetsWithoutCommonScope", change: func(w *world, _ *http.Request, f url.Values) {
+			f.Set("subject_token", w.mint(func(k *keyring.Token) { k.Scope = oauth.Scopes{"stocks/trade", "orders/write"} }))
+			f["audience"] = []string{apiAudience, ordersURI}
+			f.Del("scope")
+		}, code: "invalid_scope",
+			text: "the subject token has no scope that is configured for every target (TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPES, TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_1_SCOPES): ask for one target at a time"},
+		{name: "RejectsScopedTargetInCompany", change: func(_ *world, _ *http.Request, f url.Values) {
+			f["audience"] = []string{apiAudience, "reports"}
+			f.Del("scope")
+		}, code: "invalid_scope",
+			text: "the subject token has no scope that is configured for every target (TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPES, TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_2_SCOPES): ask for one target at a time"},
+		{name: "RejectsThousandsOfScopes", change: set("scope", manyScopes()), code: "invalid_scope",
+			text: "parameter 'scope': expected at most 1000 scope tokens"},
 		{name: "malformed scope", change: set("scope", "stocks/\"read"), code: "invalid_scope",
 			text: "parameter 'scope': expected scope tokens of printable ASCII without quote or backslash, got 'stocks/'read'"},
 	} {
@@ -312,32 +344,42 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestRejectsExchangedTokenAsSubject: what was issued cannot be exchanged again, neither by
-// its caller nor where both services would share a key.
+// TestRejectsExchangedTokenAsSubject: what was issued cannot be exchanged again, even where
+// a target is the caller itself.
 //
 // Covers: TX-32
 func TestRejectsExchangedTokenAsSubject(t *testing.T) {
-	for _, shared := range []bool{false, true} {
-		w := newWorld(t, func(w *world, c *sts.Config) {
-			if shared {
-				w.own = w.gateway
-				c.Ring = w.own
-			}
-			// A target that is the caller itself is the worst case.
-			c.Clients[0].Audiences[0].Name = mcpAudience
-		})
-		a := w.post(w.form(func(f url.Values) { f.Set("audience", mcpAudience) }))
-		if a.status != 200 {
-			t.Fatalf("first exchange: got %d %s", a.status, a.body)
-		}
-		a = w.post(w.form(func(f url.Values) {
-			f.Set("subject_token", a.ok.AccessToken)
-			f.Set("audience", mcpAudience)
-		}))
-		if a.status != 400 || a.err.Code != "invalid_request" {
-			t.Errorf("shared key %t: got %d %s, want 400 invalid_request", shared, a.status, a.body)
-		}
+	w := newWorld(t, func(w *world, c *sts.Config) { c.Clients[0].Audiences[0].Name = mcpAudience })
+	a := w.post(w.form(func(f url.Values) { f.Set("audience", mcpAudience) }))
+	if a.status != 200 {
+		t.Fatalf("first exchange: got %d %s", a.status, a.body)
 	}
+	a = w.post(w.form(func(f url.Values) {
+		f.Set("subject_token", a.ok.AccessToken)
+		f.Set("audience", mcpAudience)
+	}))
+	if a.status != 400 || a.err.Code != "invalid_request" {
+		t.Errorf("got %d %s, want 400 invalid_request", a.status, a.body)
+	}
+}
+
+// TestRejectsKeyOfBothIssuers: where the gateway signs with a key of this service, nothing
+// is exchanged. Keys by URL are known too late to refuse them at the start.
+func TestRejectsKeyOfBothIssuers(t *testing.T) {
+	w := newWorld(t, func(w *world, c *sts.Config) { w.own, c.Ring = w.gateway, w.gateway })
+	a := w.post(w.form(nil))
+	if a.status != 400 || a.err.Code != "invalid_request" || !strings.Contains(a.err.Description, "TOKEN_EXCHANGE_SIGNING_KEY_FILE") {
+		t.Errorf("got %d %s, want 400 invalid_request that names the key", a.status, a.body)
+	}
+}
+
+// manyScopes is a scope value that fits into a request and has far too many tokens.
+func manyScopes() string {
+	var b strings.Builder
+	for i := range 9000 {
+		b.WriteString(strconv.FormatInt(int64(i), 36) + " ")
+	}
+	return b.String()
 }
 
 // TestRejectsBoundSubjectToken: a token that is bound to a key must not become one that is

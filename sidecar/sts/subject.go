@@ -36,7 +36,8 @@ func checkTypes(req *tokenexchange.Request) error {
 }
 
 // verify checks the subject token: a phantom token that was meant for this caller.
-func (s *Service) verify(ctx context.Context, caller *client, token string) (*oauth.Introspection, error) {
+// now is that of the request.
+func (s *Service) verify(ctx context.Context, caller *client, token string, now time.Time) (*oauth.Introspection, error) {
 	verified, err := caller.verifier.Verify(ctx, token)
 	switch {
 	case errors.Is(err, keyring.ErrKeysUnavailable):
@@ -56,14 +57,22 @@ func (s *Service) verify(ctx context.Context, caller *client, token string) (*oa
 		why := strings.TrimPrefix(err.Error(), keyring.ErrInvalidToken.Error()+": ")
 		return nil, invalidSubject(reasonSubject, fmt.Sprintf("%s (TOKEN_EXCHANGE_SUBJECT_ISSUER, %s)", why, setting(caller.index, "SUBJECT_AUDIENCE")))
 	}
+	// A key that both issuers have would make what is issued here look like the gateway's.
+	if own, err := s.cfg.Ring.Keys(ctx, verified.KeyID); err != nil || len(own) > 0 {
+		return nil, invalidSubject(reasonSubject, "expected a token signed by a key of the gateway alone, got one by a key of this service (TOKEN_EXCHANGE_SIGNING_KEY_FILE, TOKEN_EXCHANGE_PUBLISHED_KEY_FILES)")
+	}
 	subject := verified.Introspection
-	if subject.Expiry.Sub(s.cfg.Now()) < time.Second {
+	if subject.Expiry.Sub(now) < time.Second {
 		return nil, invalidSubject(reasonSubject, "expected a token that has not expired; compare the clocks of gateway and sidecar if it should not have")
 	}
 	if subject.Claims["cnf"] != nil {
 		// The proof of possession was not shown to us. To issue a token without cnf would turn
 		// a bound token into one that anybody can use.
 		return nil, invalidSubject(reasonBound, "expected a bearer token, got one that is bound to a key (cnf)")
+	}
+	if !subject.HasUser() && !caller.AllowWithoutUser {
+		// APIs take sub for a user.
+		return nil, invalidSubject(reasonNoUser, "expected a token of a user, got one of a client by itself ("+setting(caller.index, "ALLOW_WITHOUT_USER")+")")
 	}
 	return subject, nil
 }

@@ -17,7 +17,7 @@ import (
 func (s *Service) serveToken(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 	defer cancel()
-	ev := &event{started: s.cfg.Now()}
+	ev := &event{started: s.cfg.Now(), remote: r.RemoteAddr}
 	res, err := s.exchange(ctx, w, r, ev)
 	if err != nil {
 		s.refuse(ctx, w, ev, err)
@@ -27,7 +27,8 @@ func (s *Service) serveToken(w http.ResponseWriter, r *http.Request) {
 }
 
 // exchange is the flow: request → caller → subject → policy → exchanged token. Every error
-// is a *refusal or a fault of ours.
+// is a *refusal or a fault of ours. There is one "now", ev.started: a second one could
+// find a token expired that the first one found good.
 func (s *Service) exchange(ctx context.Context, w http.ResponseWriter, r *http.Request, ev *event) (*tokenexchange.Response, error) {
 	form, err := readForm(w, r)
 	if err != nil {
@@ -48,7 +49,7 @@ func (s *Service) exchange(ctx context.Context, w http.ResponseWriter, r *http.R
 		return nil, err
 	}
 
-	subject, err := s.verify(ctx, caller, req.SubjectToken)
+	subject, err := s.verify(ctx, caller, req.SubjectToken, ev.started)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +73,7 @@ func (s *Service) issue(caller *client, subject *oauth.Introspection, granted *g
 		return nil, err
 	}
 	ev.actor = act
-	now := s.cfg.Now()
+	now := ev.started
 	expiry := now.Add(s.cfg.Lifetime)
 	if subject.Expiry.Before(expiry) {
 		expiry = subject.Expiry

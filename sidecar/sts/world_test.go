@@ -32,7 +32,7 @@ const (
 	apiAudience = "https://api.demo.example"
 	ordersURI   = "https://ORDERS.example/v1/"
 
-	otherServer   = "other server"
+	otherServer   = "other+server:1"
 	otherSecret   = "MARKED+SECRET:of%other"
 	otherAudience = "https://other.internal.example"
 	otherAPI      = "https://other-api.example"

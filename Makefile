@@ -1,4 +1,4 @@
-# Needs Go and make, nothing else. `make` alone says what there is.
+# Needs Go and make; what needs more says so. `make` alone says what there is.
 
 GO       ?= go
 ARGS     ?=
@@ -12,10 +12,10 @@ RACE := $(shell command -v $$($(GO) env CC | cut -d' ' -f1) >/dev/null 2>&1 && e
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check promises bench fuzz keys clean
+.PHONY: help build demo test check promises test-keycloak keycloak bench fuzz keys clean up down logs env check-deploy release-check
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/phantom-token (Kong plugin) and bin/token-exchange-sidecar
 	$(BUILD) -o bin/phantom-token ./kong-plugin
@@ -46,6 +46,21 @@ promises:
 	printf '%s\n' "$$out" | sed -nE 's/^ *--- (PASS|FAIL|SKIP): TestPromises\/(.*) \(.*\)$$/\1  \2/p' | tr '_' ' '; \
 	[ $$ok = yes ]
 
+# The real thing: what needs Java, Maven and Chromium. Keycloak is fetched outside of the test,
+# so that the time limit counts the test alone.
+test-keycloak: ## run the chain with a real Keycloak and a real browser; see docs/keycloak.md
+	@echo "== Keycloak"
+	$(GO) vet -tags keycloak ./testenv/keycloak/...
+	$(GO) tool staticcheck -tags keycloak ./testenv/keycloak/...
+	$(GO) run ./testenv/keycloak/cmd/keycloak -fetch
+	@out="$$($(GO) test -tags keycloak -count=1 -timeout 8m -v ./testenv/keycloak 2>&1)" && ok=yes || ok=no; \
+	if [ $$ok = no ]; then printf '%s\n' "$$out"; fi; \
+	printf '%s\n' "$$out" | sed -nE 's/^    --- (PASS|FAIL|SKIP): TestKeycloak\/(.*) \(.*\)$$/\1  \2/p' | tr '_' ' '; \
+	[ $$ok = yes ]
+
+keycloak: ## run a real Keycloak with the sample realm until Ctrl-C; ARGS=-help
+	@$(GO) run ./testenv/keycloak/cmd/keycloak $(ARGS)
+
 bench: ## run the benchmarks, each as a ratio to the same work without us
 	@$(GO) test -p 1 -run '^$$' -bench . -benchmem ./... | $(GO) run ./testenv/ratio
 
@@ -61,6 +76,27 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 keys: build ## create signing keys in KEYS (.demo), mode 0600, where there are none
 	@bin/phantom-token keys -out $(KEYS)/phantom-token.jwk
 	@bin/phantom-token keys -out $(KEYS)/sidecar.jwk
+
+env: ## make .env with random secrets for docker-compose.yml, unless there is one
+	@deploy/env.sh
+
+up: env ## build and start the stack of docker-compose.yml and wait until it is healthy; needs Docker
+	docker compose up --build --detach --wait $(ARGS)
+	@echo "MCP server   http://localhost:8000/mcp"
+	@echo "users        john.doe@demo.example and jane.roe@demo.example"
+	@echo "password     $$(sed -n 's/^DEMO_USER_PASSWORD=//p' .env), DEMO_USER_PASSWORD of .env"
+
+down: ## stop that stack; ARGS=--volumes forgets its keys and data
+	docker compose down $(ARGS)
+
+logs: ## follow the logs of that stack; ARGS names services
+	docker compose logs --follow $(ARGS)
+
+check-deploy: ## check Dockerfiles, docker-compose.yml and kong.yml without an engine; needs decK and buildah
+	@.ci/deploy
+
+release-check: ## build the programs for all platforms twice: same bytes, static, small?
+	@$(GO) run ./testenv/release
 
 clean: ## remove what was built and the demonstration's keys
 	rm -rf bin .demo

@@ -19,7 +19,7 @@ func (c *Config) build(shared *parts, log *slog.Logger) (cfg gate.Config, releas
 	for _, host := range c.InsecureHTTPHosts {
 		p.host("insecure_http_hosts", host)
 	}
-	settings := c.provider(p)
+	settings := c.providerSettings(p)
 	cfg = gate.Config{
 		MetadataMaxAge: seconds(c.Metadata.MaxAgeSeconds),
 		MetadataAtRoot: c.Metadata.AtRoot,
@@ -44,7 +44,14 @@ func (c *Config) build(shared *parts, log *slog.Logger) (cfg gate.Config, releas
 	cfg.Token = c.tokenPolicy(p)
 	cfg.Resource, cfg.Metadata = c.resource(p, cfg.Token.Scopes)
 	cfg.Phantom, cfg.Issuers = c.phantom(p, cfg.Resource)
-	settings.Audiences = c.forwardedAudiences(p, settings)
+	var audiences []string // of the provider's JWT that goes upstream
+	if c.mode() != modeMint && c.Token.Issuer != "" {
+		audiences = c.relayedAudiences(p)
+	}
+	if settings.AcceptJWT {
+		settings.Audiences = audiences
+	}
+	exchangeScopes := c.exchangeScopes(p, cfg.Token.Scopes, cfg.Metadata.ScopesSupported)
 	if err := p.err(); err != nil {
 		return gate.Config{}, nil, err
 	}
@@ -53,8 +60,16 @@ func (c *Config) build(shared *parts, log *slog.Logger) (cfg gate.Config, releas
 	if err != nil {
 		return gate.Config{}, nil, err
 	}
+	if c.mode() == modeExchange {
+		verifier, err := used.verifier(audiences)
+		if err != nil {
+			shared.release(used)
+			return gate.Config{}, nil, err
+		}
+		cfg.Phantom = &gate.Exchange{Client: used, Verifier: verifier, Audience: c.PhantomToken.Audience, Scopes: exchangeScopes}
+	}
 	shared.cache.Bounds(c.Cache.MaxEntries, int64(c.Cache.MaxBytes))
-	cfg.Introspector, cfg.IntrospectionID, cfg.Failures = used.client, used.id, used.failures
+	cfg.Introspector, cfg.IntrospectionID, cfg.Failures = used, used.id, used.failures
 	c.warn(log)
 	return cfg, func() { shared.release(used) }, nil
 }
@@ -70,8 +85,8 @@ func (c *Config) warn(log *slog.Logger) {
 	case audienceWhenPresent:
 		log.Warn("token.audience_check is when_present: a token without audience opens this route; set resource to require one")
 	}
-	if c.Token.JWKSURI != "" && c.mode() != modeIntrospection {
-		log.Warn("token.jwks_uri has no effect: only phantom_token.mode introspection verifies tokens by keys")
+	if c.Token.JWKSURI != "" && c.mode() == modeMint {
+		log.Warn("token.jwks_uri has no effect: only the tokens of phantom_token.mode introspection and exchange are verified by keys")
 	}
 }
 

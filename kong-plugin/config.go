@@ -57,6 +57,7 @@ type IntrospectionConfig struct {
 // TokenConfig is what an access token must satisfy.
 type TokenConfig struct {
 	Issuer             string                `json:"issuer"`
+	InternalURL        string                `json:"internal_url"`
 	JWKSURI            string                `json:"jwks_uri"`
 	Audience           []string              `json:"audience"`
 	AudienceCheck      string                `json:"audience_check"`
@@ -86,6 +87,8 @@ type PhantomTokenConfig struct {
 	Algorithm         string            `json:"algorithm"`
 	Claims            map[string]string `json:"claims"`
 	SubjectClaim      string            `json:"subject_claim"`
+	TokenEndpoint     string            `json:"token_endpoint"`
+	ExchangeScope     string            `json:"exchange_scope"`
 	ClearHeaders      []string          `json:"clear_headers"`
 }
 
@@ -110,6 +113,7 @@ const (
 
 	modeMint          = "mint"
 	modeIntrospection = "introspection"
+	modeExchange      = "exchange"
 )
 
 // defaultConfig holds the defaults of the schema. Kong fills them in as well; here they
@@ -126,7 +130,6 @@ func defaultConfig() Config {
 			AtRoot:          true,
 		},
 		Introspection: IntrospectionConfig{
-			AuthMethod:        "client_secret_basic",
 			TokenTypeHint:     true,
 			TimeoutSeconds:    5,
 			MaxResponseBytes:  1 << 20,

@@ -124,7 +124,6 @@ func TestConfigurationIsRefusedByName(t *testing.T) {
 		{"AllProblemsTogether", map[string]any{"client_secret": "", "client_id": "", "introspection_endpoint": "ftp://x", "token_cache_seconds": -1}, []string{"client_secret: ", "client_id: ", "introspection_endpoint: ", "token_cache_seconds: expected a number between 0 and 86400, got -1"}},
 		{"EndpointOverPlainHTTP", map[string]any{"introspection_endpoint": "http://idp.example.com/introspect"}, []string{`introspection_endpoint: expected https, got http to "idp.example.com"`}},
 		{"EndpointWithPassword", map[string]any{"introspection_endpoint": "https://user:marked-client-secret@idp.example.com/%zz"}, []string{"introspection_endpoint: expected a URL without user information"}},
-		{"EndpointMissing", map[string]any{"introspection_endpoint": nil}, []string{"introspection_endpoint: expected an absolute http or https URL"}},
 		{"WrongType", map[string]any{"token_cache_seconds": "soon"}, []string{"token_cache_seconds: expected int"}},
 		{"WrongTypeInside", map[string]any{"cache": map[string]any{"max_bytes": true}}, []string{"cache.max_bytes: expected int"}},
 		{"ScopeOutsideTheAlphabet", map[string]any{"scope": `a"b`}, []string{"scope: "}},
@@ -161,7 +160,17 @@ func TestConfigurationIsRefusedByName(t *testing.T) {
 		{"RequiredClaimWithoutName", token(map[string]any{"required_claims": []any{map[string]any{"claim": ""}}}), []string{"token.required_claims[1].claim: "}},
 		{"ReasonWithQuote", token(map[string]any{"required_claims": []any{map[string]any{"claim": "a", "reason": `say "x"`}}}), []string{"token.required_claims[1].reason: "}},
 		{"ReasonThatLooksLikeAParameter", token(map[string]any{"required_claims": []any{map[string]any{"claim": "a", "reason": "scope=x"}}}), []string{"token.required_claims[1].reason: "}},
-		{"UnknownMode", phantom(map[string]any{"mode": "exchange"}), []string{"phantom_token.mode: expected one of mint, introspection"}},
+		{"UnknownMode", phantom(map[string]any{"mode": "borrow"}), []string{"phantom_token.mode: expected one of mint, introspection, exchange"}},
+		{"NothingToFindTheEndpointBy", map[string]any{"introspection_endpoint": nil}, []string{"introspection_endpoint: expected an absolute http or https URL, or token.issuer"}},
+		{"InternalURLOfNobody", token(map[string]any{"internal_url": "https://keycloak:8443"}), []string{"token.internal_url: expected together with token.issuer"}},
+		{"InternalURLWithPath", token(map[string]any{"issuer": "https://idp.example.com", "internal_url": "https://keycloak:8443/auth"}), []string{"token.internal_url: expected scheme, host and port"}},
+		{"InternalURLOverPlainHTTP", token(map[string]any{"issuer": "https://idp.example.com", "internal_url": "http://keycloak:8080"}), []string{"token.internal_url: expected https"}},
+		{"ExchangeSettingsWithoutExchange", phantom(map[string]any{"token_endpoint": "https://idp.example.com/token", "exchange_scope": "a"}), []string{"phantom_token.token_endpoint: has a meaning only", "phantom_token.exchange_scope: has a meaning only"}},
+		{"ExchangeWithASigningKey", patch(token(map[string]any{"issuer": "https://idp.example.com"}), phantom(map[string]any{"mode": "exchange", "issuer": ""})), []string{"phantom_token.signing_key_file: has a meaning only"}},
+		{"ExchangeWithoutIssuer", phantom(map[string]any{"mode": "exchange", "issuer": "", "signing_key_file": ""}), []string{"token.issuer: expected with phantom_token.mode exchange"}},
+		{"ExchangeWithoutScope", patch(map[string]any{"scope": nil}, patch(token(map[string]any{"issuer": "https://idp.example.com"}), phantom(map[string]any{"mode": "exchange", "issuer": "", "signing_key_file": ""}))), []string{"phantom_token.exchange_scope: expected the scopes"}},
+		{"ExchangeOverPlainHTTP", patch(token(map[string]any{"issuer": "https://idp.example.com"}), phantom(map[string]any{"mode": "exchange", "issuer": "", "signing_key_file": "", "token_endpoint": "http://idp.example.com/token"})), []string{"phantom_token.token_endpoint: expected https"}},
+		{"ExchangeForTheResource", patch(token(map[string]any{"issuer": "https://idp.example.com"}), phantom(map[string]any{"mode": "exchange", "issuer": "", "signing_key_file": "", "audience": "https://gw.example.com/mcp"})), []string{"phantom_token.audience: expected the upstream's own identifier"}},
 		{"MintWithoutKey", phantom(map[string]any{"mode": "mint", "signing_key_file": ""}), []string{"phantom_token.mode: mint needs a key"}},
 		{"MintWithoutIssuerAndAudience", phantom(map[string]any{"issuer": "", "audience": ""}), []string{"phantom_token.audience: expected", "phantom_token.issuer: expected"}},
 		{"IssuerWithoutKey", phantom(map[string]any{"signing_key_file": "", "claims": map[string]string{"a": "b"}}), []string{"phantom_token.issuer: has a meaning only", "phantom_token.claims: has a meaning only"}},
@@ -230,6 +239,9 @@ func TestConfigurationIsAccepted(t *testing.T) {
 		{name: "IntrospectionModeWithKeyAsFallback", changes: map[string]any{"phantom_token": map[string]any{"mode": "introspection"}}},
 		{name: "NoCache", changes: map[string]any{"token_cache_seconds": 0}},
 		{name: "EmptyRecords", changes: map[string]any{"cache": map[string]any{}, "cors": map[string]any{}, "metadata": map[string]any{}}},
+		{name: "IssuerInPlaceOfEndpointAndAuthorizationServers", changes: map[string]any{"introspection_endpoint": nil, "authorization_servers": nil, "token": map[string]any{"issuer": "https://idp.example.com"}}},
+		{name: "IssuerBehindAnInternalAddress", changes: map[string]any{"introspection_endpoint": nil, "insecure_http_hosts": []string{"keycloak:8080"}, "token": map[string]any{"issuer": "https://idp.example.com", "internal_url": "http://keycloak:8080"}}},
+		{name: "Exchange", changes: map[string]any{"token": map[string]any{"issuer": "https://idp.example.com"}, "phantom_token": map[string]any{"mode": "exchange", "issuer": "", "signing_key_file": ""}}},
 		{name: "WarnsOfNoVerification", changes: map[string]any{"verify_ssl": false}, wantLog: "verify_ssl is false"},
 		{name: "WarnsOfNoAudience", changes: map[string]any{"token": map[string]any{"audience_check": "off"}}, wantLog: "token.audience_check is off"},
 		{name: "WarnsOfOptionalAudience", changes: map[string]any{"token": map[string]any{"audience_check": "when_present"}}, wantLog: "token.audience_check is when_present"},
@@ -291,7 +303,7 @@ func TestConfigurationMeansWhatItSays(t *testing.T) {
 	if m := got.Metadata; m.ResourceName != "Stocks" || !slices.Equal(m.ScopesSupported, []string{"stocks/read"}) || !slices.Equal(m.AuthorizationServers, []string{"https://idp.example.com"}) {
 		t.Errorf("Metadata = %+v", m)
 	}
-	if ph := got.Phantom; ph.Ring == nil || ph.Issuer != "https://gw.example.com/phantom" || ph.Audience != "https://mcp.internal.example" || ph.Lifetime != time.Minute || ph.SubjectClaim != "email" || ph.Claims["region"] != "region" {
+	if ph, ok := got.Phantom.(*gate.Mint); !ok || ph.Ring == nil || ph.Issuer != "https://gw.example.com/phantom" || ph.Audience != "https://mcp.internal.example" || ph.Lifetime != time.Minute || ph.SubjectClaim != "email" || ph.Claims["region"] != "region" {
 		t.Errorf("Phantom = %+v", ph)
 	}
 	if len(got.Issuers) != 1 || got.Issuers[0].URL() != "https://gw.example.com/phantom" {

@@ -8,7 +8,15 @@
 //
 //	phantom-token keys -out FILE [-alg ES256]
 //
-// makes the key that phantom tokens are signed with and prints its public half.
+// makes the key that phantom tokens are signed with and prints its public half,
+//
+//	phantom-token check FILE
+//
+// finds what is wrong with the plugin's blocks in a kong.yml, and
+//
+//	phantom-token doctor -url URL
+//
+// walks the way of an MCP client through a running gateway and says what stops it.
 package main
 
 import (
@@ -45,6 +53,10 @@ func main() {
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return
 	}
+	var status exitStatus
+	if errors.As(err, &status) { // all is said
+		os.Exit(int(status))
+	}
 	fmt.Fprintln(os.Stderr, "phantom-token:", err)
 	if errors.Is(err, errUsage) {
 		os.Exit(2)
@@ -54,6 +66,11 @@ func main() {
 
 // errUsage is wrapped by errors of the command line.
 var errUsage = errors.New("usage")
+
+// exitStatus is the end of a command that has said everything.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 // parse reads flags and allows nothing behind them.
 func parse(flags *flag.FlagSet, args []string, stderr io.Writer) error {
@@ -67,7 +84,7 @@ func parse(flags *flag.FlagSet, args []string, stderr io.Writer) error {
 	case err != nil:
 		return fmt.Errorf("%w: %w", errUsage, err)
 	case flags.NArg() > 0:
-		return fmt.Errorf("%w: expected flags or the command keys, got %q", errUsage, flags.Arg(0))
+		return fmt.Errorf("%w: expected flags or one of the commands keys, check and doctor, got %q", errUsage, flags.Arg(0))
 	}
 	return nil
 }
@@ -78,8 +95,15 @@ func run(args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("finding the plugin's name: %w", err)
 	}
 	name := filepath.Base(executable)
-	if len(args) > 1 && args[1] == "keys" {
-		return keysCommand(args[2:], stdout, stderr)
+	if len(args) > 1 {
+		switch args[1] {
+		case "keys":
+			return keysCommand(args[2:], stdout, stderr)
+		case "check":
+			return checkCommand(args[2:], stdout, stderr)
+		case "doctor":
+			return doctorCommand(args[2:], stdout, stderr)
+		}
 	}
 
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)

@@ -2,15 +2,12 @@ package main
 
 import (
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
-	"phantomtoken/internal/introspection"
-	"phantomtoken/internal/keyring"
 	"phantomtoken/internal/tokencache"
 )
 
@@ -25,39 +22,6 @@ type parts struct {
 	mu        sync.Mutex
 	providers map[[32]byte]*provider
 }
-
-// provider is one authorization server as one client: what instances with the same
-// settings share.
-type provider struct {
-	id       [32]byte
-	client   *introspection.Client
-	failures *tokencache.Limiter
-	keys     func() // closes the source of its keys
-	users    int    // guarded by parts.mu
-}
-
-// providerSettings are all settings that shape a provider. Equal settings are the same
-// provider.
-type providerSettings struct {
-	Endpoint, ClientID, ClientSecret, AuthMethod string
-	TokenTypeHint                                bool
-	AcceptJWT                                    bool
-	Timeout                                      time.Duration
-	MaxResponseBytes                             int64
-	FailuresPerMinute                            int
-
-	CAs                string // PEM; empty: those of the system
-	InsecureSkipVerify bool
-	InsecureHosts      []string
-
-	// Of the JWT in the answer; an empty Issuer verifies none.
-	Issuer, JWKSURI string
-	Audiences       []string
-	Leeway          time.Duration
-}
-
-// maxFailureSources bounds the client addresses that are remembered for their failures.
-const maxFailureSources = 100_000
 
 func newParts(now func() time.Time, log *slog.Logger) (*parts, error) {
 	cache, err := tokencache.New(tokencache.Config{MaxEntries: 1, MaxBytes: 1, Now: now}) // raised by each instance
@@ -82,7 +46,7 @@ func (p *parts) acquire(settings providerSettings) (*provider, error) {
 		known.users++
 		return known, nil
 	}
-	fresh, err := p.newProvider(settings)
+	fresh, err := newProvider(settings, p.now, p.log)
 	if err != nil {
 		return nil, err
 	}
@@ -100,77 +64,6 @@ func (p *parts) release(used *provider) {
 	}
 	p.mu.Unlock()
 	if last {
-		used.client.Close()
-		used.keys()
+		used.close()
 	}
-}
-
-func (p *parts) newProvider(s providerSettings) (*provider, error) {
-	var cas *x509.CertPool
-	if s.CAs != "" {
-		cas = x509.NewCertPool()
-		cas.AppendCertsFromPEM([]byte(s.CAs)) // checked when the configuration was read
-	}
-	cfg := introspection.Config{
-		Endpoint:           s.Endpoint,
-		ClientID:           s.ClientID,
-		ClientSecret:       s.ClientSecret,
-		AuthMethod:         s.AuthMethod,
-		TokenTypeHint:      s.TokenTypeHint,
-		CAs:                cas,
-		InsecureSkipVerify: s.InsecureSkipVerify,
-		Timeout:            s.Timeout,
-		MaxResponseBytes:   s.MaxResponseBytes,
-		Now:                p.now,
-		Logger:             p.log,
-	}
-	closeKeys := func() {}
-	if s.AcceptJWT {
-		cfg.Accept = introspection.AcceptJWT
-	}
-	if s.AcceptJWT && s.Issuer != "" {
-		remote := keyring.RemoteConfig{
-			URL:                s.JWKSURI,
-			InsecureHosts:      s.InsecureHosts,
-			CAs:                cas,
-			InsecureSkipVerify: s.InsecureSkipVerify,
-			Now:                p.now,
-			Logger:             p.log,
-		}
-		var source keyring.KeySource
-		if s.JWKSURI == "" {
-			keys := newIssuerKeys(s.Issuer, remote)
-			source, closeKeys = keys, keys.close
-		} else {
-			keys, err := keyring.NewRemoteKeys(remote)
-			if err != nil {
-				return nil, fmt.Errorf("token.jwks_uri: %w", err)
-			}
-			source, closeKeys = keys, keys.Close
-		}
-		verifier, err := keyring.NewVerifier(keyring.VerifierConfig{
-			Issuer:    s.Issuer,
-			Audiences: s.Audiences,
-			Keys:      source,
-			// Keycloak and others do not follow RFC 9068 in their typ.
-			Types:  []string{keyring.TypeAccessToken, "jwt"},
-			Leeway: s.Leeway,
-			Now:    p.now,
-		})
-		if err != nil {
-			closeKeys()
-			return nil, fmt.Errorf("token.issuer: %w", err)
-		}
-		cfg.Verifier = verifier
-	}
-	client, err := introspection.New(cfg)
-	if err != nil {
-		closeKeys()
-		return nil, fmt.Errorf("introspection: %w", err)
-	}
-	return &provider{
-		client:   client,
-		failures: tokencache.NewLimiter(s.FailuresPerMinute, s.FailuresPerMinute, maxFailureSources, p.now),
-		keys:     closeKeys,
-	}, nil
 }

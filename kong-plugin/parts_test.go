@@ -27,7 +27,7 @@ func TestReloadKeepsWhatIsShared(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fresh.client != old.client || fresh.failures.Take("192.0.2.1") {
+	if fresh != old || fresh.failures.Take("192.0.2.1") {
 		t.Error("a reload lost the client or the failures")
 	}
 	shared.release(old)
@@ -60,8 +60,11 @@ func TestAnswersOfOneClientAreNotAnothers(t *testing.T) {
 		"Secret":     func(s *providerSettings) { s.ClientSecret = "c" },
 		"AuthMethod": func(s *providerSettings) { s.AuthMethod = "client_secret_post" },
 		"AcceptJWT":  func(s *providerSettings) { s.AcceptJWT = true },
-		"TLS":        func(s *providerSettings) { s.InsecureSkipVerify = true },
-		"CAs":        func(s *providerSettings) { s.CAs = certificate(t) },
+		"Exchange": func(s *providerSettings) {
+			s.Exchange, s.Issuer, s.JWKSURI, s.TokenEndpoint = true, "https://idp.example.com", "https://idp.example.com/k", "https://idp.example.com/t"
+		},
+		"TLS": func(s *providerSettings) { s.InsecureSkipVerify = true },
+		"CAs": func(s *providerSettings) { s.CAs = certificate(t) },
 	} {
 		settings := base
 		change(&settings)

@@ -10,38 +10,97 @@ import (
 	"phantomtoken/internal/oauth"
 )
 
-// phantom says what goes upstream, and whose metadata and keys are served here.
+// phantom is the way to the token that goes upstream, with the issuers whose metadata and
+// keys are served here. The way of mode exchange is made later: it needs the provider.
 func (c *Config) phantom(p *problems, resource oauth.Resource) (gate.Phantom, []*keyring.Issuer) {
-	t := c.PhantomToken
 	mode := c.mode()
-	p.oneOf("phantom_token.mode", mode, modeMint, modeIntrospection)
-	p.between("phantom_token.lifetime_seconds", t.LifetimeSeconds, 10, 3600)
+	p.oneOf("phantom_token.mode", mode, modeMint, modeIntrospection, modeExchange)
+	p.between("phantom_token.lifetime_seconds", c.PhantomToken.LifetimeSeconds, 10, 3600)
 	c.checkClaims(p)
 	c.checkNames(p, resource)
+	c.checkMode(p, mode)
+	if mode == modeExchange {
+		return nil, nil
+	}
+	var mint *gate.Mint
+	var issuers []*keyring.Issuer
+	if c.hasKey() {
+		mint, issuers = c.mint(p)
+	}
+	if mode == modeMint {
+		return mint, issuers
+	}
+	return &gate.Relay{Fallback: mint}, issuers
+}
 
-	if !c.hasKey() {
-		const lacks = "expected phantom_token.signing_key or phantom_token.signing_key_file, got neither: an unresolved vault reference arrives empty; check that the variable is in Kong's own environment"
-		if mode == modeMint {
-			p.add("phantom_token.mode", "mint needs a key: "+lacks)
+// checkMode finds settings that the mode needs, or that have no meaning with it: whoever
+// wrote them expects something that would not happen.
+func (c *Config) checkMode(p *problems, mode string) {
+	t := c.PhantomToken
+	const lacks = "expected phantom_token.signing_key or phantom_token.signing_key_file, got neither: an unresolved vault reference arrives empty; check that the variable is in Kong's own environment"
+	if mode == modeMint && !c.hasKey() {
+		p.add("phantom_token.mode", "mint needs a key: "+lacks)
+	}
+	if mode == modeIntrospection && !c.hasKey() || mode == modeExchange {
+		why := "has a meaning only for tokens that are signed here: " + lacks
+		if mode == modeExchange {
+			why = "has a meaning only for tokens that are signed here; leave it out with phantom_token.mode exchange, or set the mode to mint"
 		}
 		for _, f := range []struct {
 			name string
 			set  bool
 		}{
+			{"signing_key", t.SigningKey != ""},
+			{"signing_key_file", t.SigningKeyFile != ""},
 			{"issuer", t.Issuer != ""},
 			{"published_key_files", len(t.PublishedKeyFiles) > 0},
 			{"algorithm", t.Algorithm != ""},
 			{"claims", len(t.Claims) > 0},
 			{"subject_claim", t.SubjectClaim != ""},
 		} {
-			if f.set && mode != modeMint {
-				p.add("phantom_token."+f.name, "has a meaning only for tokens that are signed here: "+lacks)
+			if f.set {
+				p.add("phantom_token."+f.name, "%s", why)
 			}
 		}
-		return gate.Phantom{}, nil
 	}
+	if mode != modeExchange {
+		const why = "has a meaning only with phantom_token.mode exchange"
+		if t.TokenEndpoint != "" {
+			p.add("phantom_token.token_endpoint", why)
+		}
+		if t.ExchangeScope != "" {
+			p.add("phantom_token.exchange_scope", why)
+		}
+		return
+	}
+	if t.TokenEndpoint != "" {
+		p.transport("phantom_token.token_endpoint", t.TokenEndpoint)
+	}
+	if c.Token.Issuer == "" {
+		p.add("token.issuer", "expected with phantom_token.mode exchange the issuer whose keys verify the exchanged token, got nothing")
+	}
+}
 
-	phantom := gate.Phantom{
+// exchangeScopes are the scopes that mode exchange may ask for. Without one the provider
+// might leave out every claim that hangs on a scope, as Keycloak does.
+func (c *Config) exchangeScopes(p *problems, required, supported oauth.Scopes) oauth.Scopes {
+	if c.mode() != modeExchange {
+		return nil
+	}
+	scopes := p.scopes("phantom_token.exchange_scope", c.PhantomToken.ExchangeScope)
+	if c.PhantomToken.ExchangeScope == "" {
+		scopes = required.Union(supported)
+	}
+	if len(scopes) == 0 {
+		p.add("phantom_token.exchange_scope", "expected the scopes that phantom_token.mode exchange asks for, got neither it nor scope")
+	}
+	return scopes
+}
+
+// mint says how the phantom token is signed here.
+func (c *Config) mint(p *problems) (*gate.Mint, []*keyring.Issuer) {
+	t := c.PhantomToken
+	mint := &gate.Mint{
 		Issuer:       t.Issuer,
 		Audience:     t.Audience,
 		Lifetime:     seconds(t.LifetimeSeconds),
@@ -54,17 +113,17 @@ func (c *Config) phantom(p *problems, resource oauth.Resource) (gate.Phantom, []
 	}
 	if t.Issuer == "" {
 		p.add("phantom_token.issuer", "expected the issuer of the signed tokens, an https URL of this gateway, got nothing")
-		return phantom, nil
+		return mint, nil
 	}
-	if !p.issuer("phantom_token.issuer", t.Issuer) || phantom.Ring == nil {
-		return phantom, nil
+	if !p.issuer("phantom_token.issuer", t.Issuer) || mint.Ring == nil {
+		return mint, nil
 	}
-	issuer, err := keyring.NewIssuer(oauth.IssuerMetadata{Issuer: t.Issuer}, phantom.Ring)
+	issuer, err := keyring.NewIssuer(oauth.IssuerMetadata{Issuer: t.Issuer}, mint.Ring)
 	if err != nil {
 		p.check("phantom_token.issuer", err)
-		return phantom, nil
+		return mint, nil
 	}
-	return phantom, []*keyring.Issuer{issuer}
+	return mint, []*keyring.Issuer{issuer}
 }
 
 // checkNames refuses names that would let one party pass for another.
@@ -73,10 +132,10 @@ func (c *Config) checkNames(p *problems, resource oauth.Resource) {
 	if t.Audience == "*" {
 		p.add("phantom_token.audience", "expected the identifier of one upstream, got %q", t.Audience)
 	}
-	if t.Audience != "" && (resource.Matches(t.Audience) || slices.Contains(c.Token.Audience, t.Audience)) && c.hasKey() {
+	if t.Audience != "" && (resource.Matches(t.Audience) || slices.Contains(c.Token.Audience, t.Audience)) && (c.hasKey() || c.mode() == modeExchange) {
 		p.add("phantom_token.audience", "expected the upstream's own identifier, got %q, with which the phantom token would be accepted here from outside", t.Audience)
 	}
-	if t.Issuer != "" && (slices.Contains(c.AuthorizationServers, t.Issuer) || t.Issuer == c.Token.Issuer) {
+	if t.Issuer != "" && c.mode() != modeExchange && (slices.Contains(c.AuthorizationServers, t.Issuer) || t.Issuer == c.Token.Issuer) {
 		p.add("phantom_token.issuer", "expected an issuer of the gateway's own, got %q, which is that of an authorization server: clients and upstreams must tell the two apart", t.Issuer)
 	}
 	if t.Issuer != "" && resource.SameOrigin(t.Issuer) {
@@ -131,14 +190,11 @@ func (c *Config) ring(p *problems) *keyring.Ring {
 	return ring
 }
 
-// forwardedAudiences are those of which the JWT of the provider must name one before it
-// goes upstream (RFC 8725 §3.9): the upstream, or where that has no name of its own, what
-// an access token may name.
-func (c *Config) forwardedAudiences(p *problems, settings providerSettings) []string {
-	switch {
-	case !settings.AcceptJWT || settings.Issuer == "":
-		return nil
-	case c.PhantomToken.Audience != "":
+// relayedAudiences are those of which the JWT of the provider must name one before it goes
+// upstream (RFC 8725 §3.9): the upstream, or where that has no name of its own, what an
+// access token may name.
+func (c *Config) relayedAudiences(p *problems) []string {
+	if c.PhantomToken.Audience != "" {
 		return []string{c.PhantomToken.Audience}
 	}
 	out := slices.Clone(c.Token.Audience)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"net/url"
+	"strings"
 
 	"phantomtoken/internal/gate"
 	"phantomtoken/internal/oauth"
@@ -30,6 +32,15 @@ func (c *Config) tokenPolicy(p *problems) gate.TokenPolicy {
 	}[check] // anything else requires
 	if t.Issuer != "" {
 		p.issuer("token.issuer", t.Issuer)
+	}
+	if t.InternalURL != "" {
+		p.transport("token.internal_url", t.InternalURL)
+		if u, err := url.Parse(t.InternalURL); err == nil && strings.TrimSuffix(t.InternalURL, "/") != u.Scheme+"://"+u.Host {
+			p.add("token.internal_url", "expected scheme, host and port alone, got more")
+		}
+		if t.Issuer == "" {
+			p.add("token.internal_url", "expected together with token.issuer, which is reached there, got it alone")
+		}
 	}
 	if t.JWKSURI != "" {
 		p.transport("token.jwks_uri", t.JWKSURI)

@@ -1,115 +1,265 @@
 package main
 
 import (
+	"cmp"
+	"context"
+	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"io"
-	"os"
-	"strings"
+	"log/slog"
+	"net/http"
+	"time"
 
+	"phantomtoken/internal/discovery"
 	"phantomtoken/internal/introspection"
+	"phantomtoken/internal/keyring"
+	"phantomtoken/internal/oauth"
+	"phantomtoken/internal/tokencache"
+	"phantomtoken/tokenexchange"
 )
 
-// provider says how the authorization server is asked.
-func (c *Config) provider(p *problems) providerSettings {
-	in := c.Introspection
-	p.transport("introspection_endpoint", c.IntrospectionEndpoint)
-	if c.ClientID == "" {
-		p.add("client_id", "expected the id of the gateway's own client, got nothing")
-	}
-	if c.ClientSecret == "" {
-		p.add("client_secret", "expected a secret, got nothing: an unresolved vault reference arrives empty; check that the variable is in Kong's own environment")
-	}
-	p.oneOf("introspection.auth_method", in.AuthMethod, introspection.AuthBasic, introspection.AuthPost)
-	p.between("introspection.timeout_seconds", in.TimeoutSeconds, 1, 30)
-	p.between("introspection.max_response_bytes", in.MaxResponseBytes, 1024, 16<<20)
-	p.between("introspection.failures_per_minute", in.FailuresPerMinute, 0, 1_000_000)
-	return providerSettings{
-		Endpoint:           c.IntrospectionEndpoint,
-		ClientID:           c.ClientID,
-		ClientSecret:       c.ClientSecret,
-		AuthMethod:         in.AuthMethod,
-		TokenTypeHint:      in.TokenTypeHint,
-		AcceptJWT:          c.mode() == modeIntrospection,
-		Timeout:            seconds(in.TimeoutSeconds),
-		MaxResponseBytes:   int64(in.MaxResponseBytes),
-		FailuresPerMinute:  in.FailuresPerMinute,
-		CAs:                c.authorities(p),
-		InsecureSkipVerify: !c.VerifySSL,
-		InsecureHosts:      c.InsecureHTTPHosts,
-		Issuer:             c.Token.Issuer,
-		JWKSURI:            c.Token.JWKSURI,
-		Leeway:             seconds(c.Token.LeewaySeconds),
-	}
+// providerSettings are all settings that shape a provider. Equal settings are the same
+// provider.
+type providerSettings struct {
+	Endpoint               string // introspection; empty: found by Issuer
+	ClientID, ClientSecret string
+	AuthMethod             string // empty: what the metadata says, or basic
+	TokenTypeHint          bool
+	AcceptJWT              bool
+	Timeout                time.Duration
+	MaxResponseBytes       int64
+	FailuresPerMinute      int
+
+	CAs                string // PEM; empty: those of the system
+	InsecureSkipVerify bool
+	InsecureHosts      []string
+
+	Issuer      string // whose tokens these are, and where the rest is found
+	InternalURL string // origin in place of the issuer's
+	JWKSURI     string // empty: found by Issuer
+	// Of the JWT in the answer; an empty Issuer verifies none.
+	Audiences []string
+	Leeway    time.Duration
+
+	Exchange      bool   // tokens are exchanged there
+	TokenEndpoint string // empty: found by Issuer
 }
 
-// authorities returns the certificates that the provider's may come from, in PEM.
-func (c *Config) authorities(p *problems) string {
-	var out strings.Builder
-	add := func(field string, data []byte) {
-		rest, found := data, false
-		for {
-			var block *pem.Block
-			if block, rest = pem.Decode(rest); block == nil {
-				break
-			}
-			if block.Type != "CERTIFICATE" {
-				p.add(field, "expected PEM blocks of type CERTIFICATE, got one of another type")
-				return
-			}
-			if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-				p.add(field, "expected certificates in PEM, got a block that is none")
-				return
-			}
-			found = true
-			out.Write(pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes}))
-		}
-		if !found {
-			p.add(field, "expected certificates in PEM, got none")
-		}
-	}
-	if file := c.Introspection.CAFile; file != "" {
-		if data, err := readBounded(file); err != nil {
-			p.check("introspection.ca_file", err)
-		} else {
-			add("introspection.ca_file", data)
-		}
-	}
-	switch text := c.Introspection.CACertificates; {
-	case text == nil:
-	case *text == "":
-		p.add("introspection.ca_certificates", "expected certificates in PEM, got nothing: an unresolved vault reference arrives empty; check that the variable is in Kong's own environment")
-	default:
-		add("introspection.ca_certificates", []byte(*text))
-	}
-	if out.Len() > 0 && !c.VerifySSL {
-		p.add("verify_ssl", "expected true where introspection.ca_file or introspection.ca_certificates says whom to trust, got false")
-	}
-	return out.String()
+// provider is one authorization server as one client: what instances with the same
+// settings share. It is a gate.Introspector, a gate.Exchanger and a keyring.KeySource;
+// where the metadata is needed and cannot be had, each fails with a word about it.
+type provider struct {
+	id       [32]byte
+	settings providerSettings
+	cas      *x509.CertPool
+	now      func() time.Time
+	log      *slog.Logger
+	failures *tokencache.Limiter
+	users    int // guarded by parts.mu
+
+	issuer        *discovery.Issuer // nil when everything is configured
+	introspection *located[discovery.Endpoint, *introspection.Client]
+	keys          *located[string, *keyring.RemoteKeys]               // nil when no token is verified
+	exchange      *located[discovery.Endpoint, *tokenexchange.Client] // nil when none is exchanged
 }
 
-const maxCAFile = 4 << 20
+// maxFailureSources bounds the client addresses that are remembered for their failures.
+const maxFailureSources = 100_000
 
-func readBounded(file string) ([]byte, error) {
-	info, err := os.Stat(file)
+// newProvider checks the settings; it makes no request.
+func newProvider(s providerSettings, now func() time.Time, log *slog.Logger) (*provider, error) {
+	p := &provider{
+		settings: s,
+		now:      now,
+		log:      log,
+		failures: tokencache.NewLimiter(s.FailuresPerMinute, s.FailuresPerMinute, maxFailureSources, now),
+	}
+	if s.CAs != "" {
+		p.cas = x509.NewCertPool()
+		p.cas.AppendCertsFromPEM([]byte(s.CAs)) // checked when the configuration was read
+	}
+	verifies := (s.AcceptJWT || s.Exchange) && s.Issuer != ""
+	if s.Endpoint == "" || verifies && s.JWKSURI == "" || s.Exchange && s.TokenEndpoint == "" {
+		var err error
+		p.issuer, err = discovery.New(discovery.Config{
+			Issuer:             s.Issuer,
+			InsecureHosts:      s.InsecureHosts,
+			InternalURL:        s.InternalURL,
+			AuthMethod:         s.AuthMethod,
+			CAs:                p.cas,
+			InsecureSkipVerify: s.InsecureSkipVerify,
+			Now:                now,
+			Logger:             log,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := p.assemble(verifies); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// assemble makes the parts. Those whose place is configured are made at once, so that
+// what is wrong with them is known at once.
+func (p *provider) assemble(verifies bool) error {
+	s := &p.settings
+	if verifies {
+		p.keys = &located[string, *keyring.RemoteKeys]{build: p.makeKeys, end: (*keyring.RemoteKeys).Close, find: at(s.JWKSURI)}
+		if s.JWKSURI == "" {
+			p.keys.find = p.issuer.JWKSURI
+		} else if _, err := p.keys.get(context.Background()); err != nil {
+			return fmt.Errorf("token.jwks_uri: %w", err)
+		}
+	}
+	if s.Exchange {
+		p.exchange = &located[discovery.Endpoint, *tokenexchange.Client]{
+			build: p.makeExchange, end: (*tokenexchange.Client).CloseIdleConnections,
+			find: at(discovery.Endpoint{URL: s.TokenEndpoint, AuthMethod: cmp.Or(s.AuthMethod, oauth.AuthBasic)}),
+		}
+		if s.TokenEndpoint == "" {
+			p.exchange.find = p.issuer.TokenEndpoint
+		} else if _, err := p.exchange.get(context.Background()); err != nil {
+			return fmt.Errorf("phantom_token.token_endpoint: %w", err)
+		}
+	}
+	p.introspection = &located[discovery.Endpoint, *introspection.Client]{
+		build: p.makeIntrospection, end: (*introspection.Client).Close,
+		find: at(discovery.Endpoint{URL: s.Endpoint, AuthMethod: cmp.Or(s.AuthMethod, oauth.AuthBasic)}),
+	}
+	if s.Endpoint == "" {
+		p.introspection.find = p.issuer.IntrospectionEndpoint
+	} else if _, err := p.introspection.get(context.Background()); err != nil {
+		return fmt.Errorf("introspection: %w", err)
+	}
+	return nil
+}
+
+func (p *provider) makeIntrospection(endpoint discovery.Endpoint) (*introspection.Client, error) {
+	s := &p.settings
+	cfg := introspection.Config{
+		Endpoint:           endpoint.URL,
+		ClientID:           s.ClientID,
+		ClientSecret:       s.ClientSecret,
+		AuthMethod:         endpoint.AuthMethod,
+		TokenTypeHint:      s.TokenTypeHint,
+		CAs:                p.cas,
+		InsecureSkipVerify: s.InsecureSkipVerify,
+		Timeout:            s.Timeout,
+		MaxResponseBytes:   s.MaxResponseBytes,
+		Now:                p.now,
+		Logger:             p.log,
+	}
+	if s.AcceptJWT {
+		cfg.Accept = introspection.AcceptJWT
+		if p.keys != nil {
+			verifier, err := p.verifier(s.Audiences)
+			if err != nil {
+				return nil, err
+			}
+			cfg.Verifier = verifier
+		}
+	}
+	return introspection.New(cfg)
+}
+
+func (p *provider) makeKeys(uri string) (*keyring.RemoteKeys, error) {
+	return keyring.NewRemoteKeys(keyring.RemoteConfig{
+		URL:                uri,
+		InsecureHosts:      p.settings.InsecureHosts,
+		CAs:                p.cas,
+		InsecureSkipVerify: p.settings.InsecureSkipVerify,
+		Now:                p.now,
+		Logger:             p.log,
+	})
+}
+
+// maxExchanges bounds the exchanges at one time, and so the connections.
+const maxExchanges = 64
+
+func (p *provider) makeExchange(endpoint discovery.Endpoint) (*tokenexchange.Client, error) {
+	s := &p.settings
+	return tokenexchange.New(tokenexchange.Config{
+		Endpoint:     endpoint.URL,
+		ClientID:     s.ClientID,
+		ClientSecret: s.ClientSecret,
+		AuthMethod:   tokenexchange.AuthMethod(endpoint.AuthMethod),
+		Timeout:      s.Timeout,
+		Transport: &http.Transport{
+			TLSClientConfig: &tls.Config{
+				MinVersion:         tls.VersionTLS12,
+				RootCAs:            p.cas,
+				InsecureSkipVerify: s.InsecureSkipVerify,
+			},
+			ForceAttemptHTTP2:      true,
+			MaxConnsPerHost:        maxExchanges,
+			MaxIdleConnsPerHost:    maxExchanges,
+			IdleConnTimeout:        30 * time.Second,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		InsecureAllowHTTP: true, // by insecure_http_hosts only, which was checked where the URL came from
+		Now:               p.now,
+	})
+}
+
+// verifier checks tokens that the provider issued for one of audiences.
+func (p *provider) verifier(audiences []string) (*keyring.Verifier, error) {
+	verifier, err := keyring.NewVerifier(keyring.VerifierConfig{
+		Issuer:    p.settings.Issuer,
+		Audiences: audiences,
+		Keys:      p,
+		// Keycloak and others do not follow RFC 9068 in their typ.
+		Types:  []string{keyring.TypeAccessToken, "jwt"},
+		Leeway: p.settings.Leeway,
+		Now:    p.now,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("expected a readable file of certificates: %w", err)
+		return nil, fmt.Errorf("token.issuer: %w", err)
 	}
-	if !info.Mode().IsRegular() { // others might never end, or never begin
-		return nil, fmt.Errorf("expected certificate file %s to be a regular file", file)
-	}
-	f, err := os.Open(file)
+	return verifier, nil
+}
+
+// Introspect asks what token is worth (RFC 7662).
+func (p *provider) Introspect(ctx context.Context, token string) (*introspection.Result, error) {
+	client, err := p.introspection.get(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("expected a readable file of certificates: %w", err)
+		return nil, err
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxCAFile+1))
+	return client.Introspect(ctx, token)
+}
+
+// Exchange swaps a token (RFC 8693).
+func (p *provider) Exchange(ctx context.Context, req tokenexchange.Request) (*tokenexchange.Response, error) {
+	client, err := p.exchange.get(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("expected a readable file of certificates: %w", err)
+		return nil, err
 	}
-	if len(data) > maxCAFile {
-		return nil, fmt.Errorf("expected certificate file %s to have at most %d bytes", file, maxCAFile)
+	return client.Exchange(ctx, req)
+}
+
+// Keys returns keys of the issuer.
+func (p *provider) Keys(ctx context.Context, kid string) ([]keyring.PublicKey, error) {
+	keys, err := p.keys.get(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", keyring.ErrKeysUnavailable, err)
 	}
-	return data, nil
+	return keys.Keys(ctx, kid)
+}
+
+// close ends what is under way.
+func (p *provider) close() {
+	if p.introspection != nil {
+		p.introspection.close()
+	}
+	if p.exchange != nil {
+		p.exchange.close()
+	}
+	if p.keys != nil {
+		p.keys.close()
+	}
+	if p.issuer != nil {
+		p.issuer.Close()
+	}
 }

@@ -10,8 +10,12 @@ import (
 // resource is the protected resource and what its metadata says.
 func (c *Config) resource(p *problems, scopes oauth.Scopes) (oauth.Resource, oauth.ProtectedResourceMetadata) {
 	m := c.Metadata
+	servers := c.AuthorizationServers
+	if len(servers) == 0 && c.Token.Issuer != "" {
+		servers = []string{c.Token.Issuer}
+	}
 	metadata := oauth.ProtectedResourceMetadata{
-		AuthorizationServers:  c.AuthorizationServers,
+		AuthorizationServers:  servers,
 		ScopesSupported:       m.ScopesSupported,
 		ResourceName:          m.ResourceName,
 		ResourceDocumentation: m.ResourceDocumentation,
@@ -38,8 +42,8 @@ func (c *Config) resource(p *problems, scopes oauth.Scopes) (oauth.Resource, oau
 	if c.Resource == "" {
 		return oauth.Resource{}, metadata
 	}
-	if len(c.AuthorizationServers) == 0 {
-		p.add("authorization_servers", "expected at least one issuer with resource, got none: clients learn from the metadata where to get a token")
+	if len(servers) == 0 {
+		p.add("authorization_servers", "expected at least one issuer with resource, or token.issuer, got neither: clients learn from the metadata where to get a token")
 	}
 	if p.hasUser("resource", c.Resource) {
 		return oauth.Resource{}, metadata

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"phantomtoken/internal/introspection"
 	"phantomtoken/internal/keyring"
+	"phantomtoken/internal/oauth"
 	"phantomtoken/kong-plugin/pluginserver"
 )
 
@@ -49,8 +49,19 @@ func pluginSchema(name string) pluginserver.Schema {
 				{"conditional_at_least_one_of": attributes{
 					"if_field":             "resource",
 					"if_match":             attributes{"required": true}, // an absent field is null, which every other check lets through
-					"then_at_least_one_of": []string{"authorization_servers"},
-					"then_err":             "resource needs %s: clients learn from the metadata where to get a token",
+					"then_at_least_one_of": []string{"authorization_servers", "token.issuer"},
+					"then_err":             "resource needs one of %s: clients learn from the metadata where to get a token",
+				}},
+				{"at_least_one_of": []string{"introspection_endpoint", "token.issuer"}},
+				{"conditional_at_least_one_of": attributes{
+					"if_field": "phantom_token.mode", "if_match": attributes{"eq": modeExchange},
+					"then_at_least_one_of": []string{"token.issuer"},
+					"then_err":             "phantom_token.mode exchange needs %s: the exchanged token is verified with the keys of its issuer",
+				}},
+				{"conditional_at_least_one_of": attributes{
+					"if_field": "phantom_token.mode", "if_match": attributes{"eq": modeExchange},
+					"then_at_least_one_of": []string{"scope", "metadata.scopes_supported", "phantom_token.exchange_scope"},
+					"then_err":             "phantom_token.mode exchange needs one of %s: without scopes a provider may leave out the claims that hang on them",
 				}},
 			},
 		}},
@@ -60,8 +71,8 @@ func pluginSchema(name string) pluginserver.Schema {
 func configFields() []map[string]any {
 	return []map[string]any{
 		{"introspection_endpoint": attributes{
-			"type": "string", "required": true, "match": patternURL, "err": errURL,
-			"description": "Introspection endpoint of the authorization server (RFC 7662).",
+			"type": "string", "match": patternURL, "err": errURL,
+			"description": "Introspection endpoint of the authorization server (RFC 7662). Without it, it is found by token.issuer.",
 		}},
 		{"client_id": attributes{
 			"type": "string", "required": true,
@@ -99,7 +110,7 @@ func configFields() []map[string]any {
 		{"authorization_servers": attributes{
 			"type": "array", "default": []string{},
 			"elements":    attributes{"type": "string", "match": patternIssuer, "err": errIssuer},
-			"description": "Issuers at which clients get tokens for this resource, each byte for byte as in the issuer's own metadata.",
+			"description": "Issuers at which clients get tokens for this resource, each byte for byte as in the issuer's own metadata. Without any, token.issuer.",
 		}},
 		{"metadata": record("Further members of the protected resource metadata (RFC 9728) and how they are served.",
 			map[string]any{"resource_name": attributes{
@@ -141,8 +152,8 @@ func configFields() []map[string]any {
 		}},
 		{"introspection": record("How the authorization server is asked about a token.",
 			map[string]any{"auth_method": attributes{
-				"type": "string", "default": introspection.AuthBasic, "one_of": []string{introspection.AuthBasic, introspection.AuthPost},
-				"description": "How client_id and client_secret are sent.",
+				"type": "string", "one_of": []string{oauth.AuthBasic, oauth.AuthPost},
+				"description": "How client_id and client_secret are sent, to the token endpoint too. Without it, as the issuer's metadata says where an endpoint is found there, and else client_secret_basic.",
 			}},
 			map[string]any{"token_type_hint": attributes{
 				"type": "boolean", "default": true,
@@ -172,11 +183,15 @@ func configFields() []map[string]any {
 		{"token": record("What an access token must satisfy.",
 			map[string]any{"issuer": attributes{
 				"type": "string", "match": patternIssuer, "err": errIssuer,
-				"description": "The only issuer whose tokens are accepted, byte for byte. Also the issuer whose keys verify the JWT of phantom_token.mode introspection.",
+				"description": "The only issuer whose tokens are accepted, byte for byte. Endpoints and keys that are not configured are found from it (RFC 8414, OpenID Connect Discovery), and its keys verify the JWT of phantom_token.mode introspection and exchange.",
+			}},
+			map[string]any{"internal_url": attributes{
+				"type": "string", "match": patternOrigin, "err": "expected scheme://host or scheme://host:port, nothing behind it",
+				"description": "Where the gateway reaches token.issuer if not by its public name: scheme, host and port, for example http://keycloak:8080. Metadata is fetched there, and endpoints that it puts under the issuer's own host are called there.",
 			}},
 			map[string]any{"jwks_uri": attributes{
 				"type": "string", "match": patternURL, "err": errURL,
-				"description": "Where the keys of token.issuer are. Without it they are found by OpenID Connect discovery.",
+				"description": "Where the keys of token.issuer are. Without it they are found by token.issuer.",
 			}},
 			map[string]any{"audience": attributes{
 				"type": "array", "default": []string{}, "elements": attributes{"type": "string"},
@@ -258,8 +273,8 @@ func configFields() []map[string]any {
 func phantomTokenField() attributes {
 	field := record("The token that goes to the upstream in place of the access token.",
 		map[string]any{"mode": attributes{
-			"type": "string", "one_of": []string{modeMint, modeIntrospection},
-			"description": "mint signs one here; introspection forwards the JWT that the authorization server puts into its answer. Without it: mint with a signing key, else introspection.",
+			"type": "string", "one_of": []string{modeMint, modeIntrospection, modeExchange},
+			"description": "mint signs one here; introspection forwards the JWT that the authorization server puts into its answer; exchange has the authorization server swap the access token for one (RFC 8693). Without it: mint with a signing key, else introspection.",
 		}},
 		map[string]any{"issuer": attributes{
 			"type": "string", "match": patternIssuer, "err": errIssuer,
@@ -267,7 +282,7 @@ func phantomTokenField() attributes {
 		}},
 		map[string]any{"audience": attributes{
 			"type":        "string",
-			"description": "Audience (aud) of minted tokens: the identifier of the upstream, not that of the resource.",
+			"description": "Audience (aud): the identifier of the upstream, not that of the resource. Minted tokens get it, the provider's must have it, and an exchange asks for it.",
 		}},
 		map[string]any{"lifetime_seconds": attributes{
 			"type": "integer", "default": 300, "between": []int{10, 3600},
@@ -301,6 +316,15 @@ func phantomTokenField() attributes {
 		map[string]any{"subject_claim": attributes{
 			"type":        "string",
 			"description": "Claim of the answer that becomes the subject (sub). Without it, sub itself.",
+		}},
+		map[string]any{"token_endpoint": attributes{
+			"type": "string", "match": patternURL, "err": errURL,
+			"description": "Token endpoint at which mode exchange swaps tokens, as client_id. Without it, it is found by token.issuer.",
+		}},
+		map[string]any{"exchange_scope": attributes{
+			"type": "string", "not_match": patternUnquotable,
+			"err":         "expected scopes separated by single spaces, without quotes or backslashes",
+			"description": "Scopes that mode exchange asks for, as far as the access token has them. Without it, those of scope and metadata.scopes_supported.",
 		}},
 		map[string]any{"clear_headers": attributes{
 			"type": "array", "default": []string{},

@@ -4,7 +4,8 @@
 // security token service with its own keys, metadata and policy.
 //
 // It is configured by environment variables, which -help lists; -check looks for mistakes
-// in them and exits. Problems and one JSON line per decision go to standard error. SIGTERM
+// in them and exits, and -healthcheck asks the running sidecar whether it can exchange
+// tokens. Problems and one JSON line per decision go to standard error. SIGTERM
 // and SIGINT end it: requests that are being answered get their answer first.
 //
 //	POST /token                                  token exchange
@@ -46,6 +47,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	flags.Usage = func() {} // errors are one line; -help is printed below
 	check := flags.Bool("check", false, "check the settings and exit")
+	health := flags.Bool("healthcheck", false, "ask the running sidecar whether it is ready, and exit")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		printHelp(stdout)
@@ -59,6 +61,13 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 
 	logger := slog.New(slog.NewJSONHandler(stderr, nil))
 	cfg, err := readConfig(environ)
+	if *health { // the sidecar that runs has complained about its settings
+		if err := checkHealth(context.Background(), cfg.Listen); err != nil {
+			fmt.Fprintf(stderr, "token-exchange-sidecar: %v\n", err)
+			return exitFailed
+		}
+		return exitOK
+	}
 	// Tried even if reading failed, to find the other problems too.
 	sidecar, buildErr := build(cfg, false, logger)
 	if err := errors.Join(err, buildErr); err != nil {

@@ -49,11 +49,12 @@ func fieldSettings(t reflect.Type, prefix string, letters []string) []setting {
 // printHelp writes two lines for each setting: its name with kind and need between
 // parentheses, separated by a semicolon, and below it its meaning.
 func printHelp(w io.Writer) {
-	fmt.Fprint(w, `Usage: token-exchange-sidecar [-check]
+	fmt.Fprint(w, `Usage: token-exchange-sidecar [-check | -healthcheck]
 
 Exchanges phantom tokens of the gateway for tokens of APIs (RFC 8693).
-  -check  check the settings and exit
-  -help   print this
+  -check        check the settings and exit
+  -healthcheck  ask the running sidecar whether it is ready, and exit with 0 or 1
+  -help         print this
 
 Settings are environment variables. N and M count from 0.
 

@@ -139,15 +139,15 @@ func (w *world) configure(t *testing.T, from, to string) {
 func brokenConfiguration(t *testing.T, w *world) {
 	yaml := readFile(t, "../kong.yml") + `
 - name: broken
-  url: http://127.0.0.1:9000
+  url: http://mcp-server:9000
   plugins:
   - name: phantom-token
     config:
-      introspection_endpoint: http://127.0.0.1:8180/introspect
+      introspection_endpoint: http://keycloak:8080/realms/mcp/protocol/openid-connect/token/introspect
       client_id: api-gateway-client
       client_secret: "{vault://env/there-is-no-such-variable}"
-      resource: http://127.0.0.1:8000/broken
-      authorization_servers: [http://127.0.0.1:8180]
+      resource: http://localhost:8000/broken
+      authorization_servers: [http://localhost:8180/realms/mcp]
   routes:
   - name: broken
     paths: [/broken]

@@ -27,13 +27,16 @@ func (r *run) startDocumentHost(context.Context) (err error) {
 }
 
 func (r *run) startAuthServer(ctx context.Context) error {
+	if r.opts.Provider != nil {
+		return r.useProvider()
+	}
 	cfg := authserver.Config{
 		Listen: r.authServer,
 		Users:  r.stack.Users,
 		Clients: []authserver.Client{{
 			ID: gatewayClient, Secret: r.gatewaySecret, Name: "API gateway",
 		}},
-		Resources: []string{r.stack.MCPURL, r.stack.OtherResource},
+		Resources: []string{r.stack.MCPURL, r.stack.OtherResource, r.stack.APIResource},
 		Scopes: []authserver.Scope{
 			{Name: ScopeRead, Description: "Read stock prices of your region"},
 			{Name: ScopeTrade, Description: "Place stock orders in your name"},
@@ -54,6 +57,7 @@ func (r *run) startAuthServer(ctx context.Context) error {
 		return fmt.Errorf("authorization server: %w", err)
 	}
 	r.stack.AuthServer, r.stack.ControlURL = server, server.ControlURL()
+	r.issuer, r.introspection = server.Issuer(), server.IntrospectionEndpoint()
 	r.onClose(server.Close)
 	return nil
 }
@@ -61,14 +65,16 @@ func (r *run) startAuthServer(ctx context.Context) error {
 // startIntrospectionTap puts a recorder between the plugin, which is a process of its own,
 // and the introspection endpoint.
 func (r *run) startIntrospectionTap(context.Context) error {
-	target, err := url.Parse("http://" + r.authServer)
+	endpoint, err := url.Parse(r.introspection)
 	if err != nil {
 		return fmt.Errorf("introspection tap: %w", err)
 	}
+	target := &url.URL{Scheme: endpoint.Scheme, Host: endpoint.Host}
 	transport := &http.Transport{Proxy: nil}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(target)
+			p.Out.Host = target.Host
 		},
 		Transport: transport,
 		// An endpoint that breaks off its connection looks the same through the tap.
@@ -81,13 +87,13 @@ func (r *run) startIntrospectionTap(context.Context) error {
 	}
 	tap := r.stack.Recorder.Handler(Gateway, AuthServer, proxy)
 	server, err := loopback.Serve("", http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		req.Host = r.authServer // whom the plugin means to ask
+		req.Host = target.Host // whom the plugin means to ask
 		tap.ServeHTTP(w, req)
 	}), r.stack.Log.logger("introspection tap"))
 	if err != nil {
 		return fmt.Errorf("introspection tap: %w", err)
 	}
-	r.introspection = server.Addr()
+	r.introspection = server.URL() + endpoint.EscapedPath()
 	r.onClose(func() error {
 		transport.CloseIdleConnections()
 		return server.Close()
@@ -128,6 +134,7 @@ func (r *run) startStocksAPI(context.Context) error {
 	transport := &http.Transport{Proxy: nil}
 	handler, err := stocksapi.New(stocksapi.Config{
 		Issuer:    r.stack.SidecarURL,
+		Gateway:   r.stack.PhantomIssuer,
 		Audience:  APIAudience,
 		Transport: r.stack.Recorder.Transport(StocksAPI, transport),
 		Logger:    r.stack.Log.logger(StocksAPI),
@@ -202,16 +209,15 @@ func (r *run) startGateway(ctx context.Context) error {
 	if err := r.ports.release(r.gateway); err != nil {
 		return err
 	}
+	addresses, err := r.addresses()
+	if err != nil {
+		return err
+	}
 	gateway, err := kongtest.Start(context.WithoutCancel(ctx), kongtest.Config{
-		YAML: yaml,
-		Addresses: map[string]string{
-			address(portGateway):                    r.gateway,
-			address(portAuthServer):                 r.authServer,
-			address(portAuthServer) + "/introspect": r.introspection + "/introspect",
-			address(portMCPServer):                  r.mcpServer,
-		},
-		Plugins: map[string]string{"phantom-token": r.binaries.Plugin},
-		Listen:  r.gateway,
+		YAML:      yaml,
+		Addresses: addresses,
+		Plugins:   map[string]string{"phantom-token": r.binaries.Plugin},
+		Listen:    r.gateway,
 		Env: map[string]string{
 			"GATEWAY_CLIENT_SECRET":    r.gatewaySecret,
 			"PHANTOM_SIGNING_KEY_FILE": r.phantomKey,

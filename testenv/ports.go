@@ -32,6 +32,17 @@ type ports struct {
 	held  map[string]net.Listener
 }
 
+// FreeAddress returns an address of 127.0.0.1 that is free now, for a part that is started
+// later.
+func FreeAddress() (string, error) {
+	p := &ports{held: map[string]net.Listener{}}
+	addr, err := p.reserve(0)
+	if err != nil {
+		return "", err
+	}
+	return addr, p.release(addr)
+}
+
 // reserve holds an address, at the preferred port if that is wanted and free.
 func (p *ports) reserve(preferred int) (string, error) {
 	if p.fixed {

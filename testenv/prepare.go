@@ -24,7 +24,7 @@ type run struct {
 	gateway, authServer, mcpServer, api, sidecar, control string // addresses
 	gatewaySecret, mcpSecret                              string
 	phantomKey, sidecarKey                                string // files
-	introspection                                         string // address of the tap
+	issuer, introspection                                 string // URLs; the second of the tap, once it runs
 	ports                                                 *ports
 }
 
@@ -88,15 +88,21 @@ func (r *run) prepareAddresses(context.Context) error {
 		}
 		*a.to = addr
 	}
+	if r.opts.Listen != "" {
+		r.gateway = r.opts.Listen
+	}
 	s := r.stack
 	s.MCPURL = "http://" + r.gateway + "/mcp"
 	s.OtherResource = "http://" + r.gateway + "/other"
+	s.APIResource = "http://" + r.gateway + "/api"
 	s.PhantomIssuer = "http://" + r.gateway + "/phantom"
 	s.MCPServerURL = "http://" + r.mcpServer + "/mcp"
 	s.APIURL = "http://" + r.api
 	s.SidecarURL = "http://" + r.sidecar
 	s.Recorder.Name(r.gateway, Gateway)
-	s.Recorder.Name(r.authServer, AuthServer)
+	if r.opts.Provider == nil {
+		s.Recorder.Name(r.authServer, AuthServer)
+	}
 	s.Recorder.Name(r.mcpServer, MCPServer)
 	s.Recorder.Name(r.api, StocksAPI)
 	s.Recorder.Name(r.sidecar, Sidecar)
@@ -105,9 +111,11 @@ func (r *run) prepareAddresses(context.Context) error {
 
 func (r *run) prepareSecrets(context.Context) error {
 	r.gatewaySecret, r.mcpSecret = r.secret(), r.secret()
-	r.stack.Users = []authserver.User{
-		{Name: "john.doe@demo.example", Password: r.password(), Region: "USA"},
-		{Name: "jane.roe@demo.example", Password: r.password(), Region: "Europe"},
+	if r.opts.Provider == nil {
+		r.stack.Users = []authserver.User{
+			{Name: "john.doe@demo.example", Password: r.password(), Region: "USA"},
+			{Name: "jane.roe@demo.example", Password: r.password(), Region: "Europe"},
+		}
 	}
 	r.phantomKey = filepath.Join(r.folder, "phantom-token.jwk")
 	r.sidecarKey = filepath.Join(r.folder, "sidecar.jwk")

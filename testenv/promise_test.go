@@ -38,6 +38,7 @@ func TestPromises(t *testing.T) {
 		{"a token is introspected once, however many requests come at once", introspectedOnce},
 		{"streams are not buffered", streams},
 		{"a client that goes away ends the work behind the gateway", disconnect},
+		{"a client that speaks no MCP reaches the API at its own route, with a token for it", ordinaryClient},
 		{"an order of an MCP client is refused by the API, in the API's words", orderRefused},
 		{"a portfolio is refused to a client of low assurance, in the API's words", portfolioRefused},
 		{"no tool gets a wider scope than the user allowed", scopeNotWidened},

@@ -49,6 +49,12 @@ type Options struct {
 	// DefaultPorts uses the ports that kong.yml names, as far as they are free, and opens
 	// the control port of the authorization server.
 	DefaultPorts bool
+	// Listen is the address of the gateway, for those who must know the MCP URL before the
+	// stack starts (FreeAddress). Empty: DefaultPorts decides.
+	Listen string
+	// Provider is an authorization server that runs already, in the place of the embedded
+	// one. nil: the embedded one.
+	Provider *Provider
 	// Observe is called with every exchange that passes, when it has ended.
 	Observe func(*recorder.Exchange)
 	// Wrap may put something in front of the MCP server and the stocks API; who is one of
@@ -62,6 +68,7 @@ type Options struct {
 type Stack struct {
 	MCPURL        string // the one thing a client knows
 	OtherResource string // a resource that the authorization server knows too, elsewhere
+	APIResource   string // the stocks API for clients of the gateway
 	PhantomIssuer string // issuer of phantom tokens
 	MCPServerURL  string // the MCP server behind the gateway
 	APIURL        string // the stocks API
@@ -69,8 +76,8 @@ type Stack struct {
 	ControlURL    string // of the authorization server; empty without DefaultPorts
 
 	Gateway    *kongtest.Gateway
-	AuthServer *authserver.Server
-	Users      []authserver.User // John in the USA, Jane in Europe
+	AuthServer *authserver.Server // nil with Options.Provider
+	Users      []authserver.User  // John in the USA, Jane in Europe; none with Options.Provider
 
 	Recorder *recorder.Recorder
 	Log      *Log

@@ -75,10 +75,18 @@ func insufficientScope(required, granted oauth.Scopes) *refusal {
 
 // unavailable is for trouble that is not the client's: a 401 would send every user to log
 // in again and make the provider's bad day worse.
-func unavailable(err error) *refusal {
+func unavailable(doing string, err error) *refusal {
 	return &refusal{
 		err:   &oauth.Error{Code: oauth.ErrorTemporarilyUnavailable, Status: http.StatusServiceUnavailable, RetryAfter: 5 * time.Second},
-		cause: "introspecting the access token", inner: err,
+		cause: doing, inner: err,
+	}
+}
+
+// denied is a refusal by policy, here or at the provider.
+func denied(cause, description string) *refusal {
+	return &refusal{
+		err:   &oauth.Error{Code: oauth.ErrorAccessDenied, Description: description, Status: http.StatusForbidden},
+		cause: cause,
 	}
 }
 
@@ -160,7 +168,9 @@ func (g *Gate) record(r *refusal) {
 		attrs = append(attrs, "err", r.inner)
 	}
 	switch {
-	case r.err.Status >= http.StatusInternalServerError:
+	case r.err.Status == http.StatusInternalServerError: // until somebody mends it
+		g.log.Error("request not decided", attrs...)
+	case r.err.Status > http.StatusInternalServerError:
 		g.log.Warn("request not decided", attrs...)
 	case r.cause == "":
 		g.log.Debug("request without credentials", attrs...)

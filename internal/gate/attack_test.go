@@ -115,9 +115,13 @@ func TestRoutesOfDifferentAlgorithmDoNotShareAToken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if cfg.Phantom.Ring, err = keyring.NewRing(k); err != nil {
+		ring, err := keyring.NewRing(k)
+		if err != nil {
 			t.Fatal(err)
 		}
+		mint := *cfg.Phantom.(*gate.Mint)
+		mint.Ring = ring
+		cfg.Phantom = &mint
 	}
 	for alg, cfg := range map[string]gate.Config{"RS256": a, "PS256": b} {
 		g, err := gate.New(cfg)

@@ -57,13 +57,9 @@ func authorize(in *oauth.Introspection, cfg *Config, res *resource, now time.Tim
 		return insufficientScope(policy.Scopes, in.Scope)
 	}
 	if !in.HasUser() && !policy.AllowWithoutUser && !slices.Contains(policy.ClientsWithoutUser, in.ClientID) {
-		return &refusal{
-			err: &oauth.Error{
-				Code: oauth.ErrorAccessDenied, Status: http.StatusForbidden,
-				Description: "A token that was issued to a client without a user is not accepted here",
-			},
-			cause: fmt.Sprintf("token of client %q has no user (token.allow_without_user, token.clients_without_user)", in.ClientID),
-		}
+		return denied(
+			fmt.Sprintf("token of client %q has no user (token.allow_without_user, token.clients_without_user)", in.ClientID),
+			"A token that was issued to a client without a user is not accepted here")
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func benchGate(b *testing.B, endpoint string) (*gate.Gate, *tokencache.Cache) {
 		Resource: res,
 		Metadata: oauth.ProtectedResourceMetadata{AuthorizationServers: []string{idpURL}},
 		Token:    gate.TokenPolicy{Scopes: oauth.Scopes{"mcp:read"}, MaxLength: 16384},
-		Phantom: gate.Phantom{
+		Phantom: &gate.Mint{
 			Ring: ring, Issuer: issuerURL, Audience: upstreamAud, Lifetime: 5 * time.Minute, Claims: map[string]string{"region": "region"},
 		},
 		CORS:         gate.CORS{Enabled: true},

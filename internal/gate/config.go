@@ -49,20 +49,6 @@ type TokenPolicy struct {
 	MaxLength          int // bytes of an access token
 }
 
-// Phantom says how the phantom token is made.
-type Phantom struct {
-	// Ring signs; nil forwards the JWT of the introspection answer instead.
-	Ring     *keyring.Ring
-	Issuer   string
-	Audience string
-	Lifetime time.Duration
-	// SubjectClaim is the member of the answer that becomes sub; empty means sub, or the
-	// client id for a token without a user.
-	SubjectClaim string
-	// Claims maps names in the phantom token to paths in the answer.
-	Claims map[string]string
-}
-
 // CORS is what browsers are told. The zero value says nothing.
 type CORS struct {
 	Enabled bool
@@ -83,7 +69,8 @@ type Config struct {
 	// Realm goes into challenges that have no metadata to point to.
 	Realm string
 
-	Token   TokenPolicy
+	Token TokenPolicy
+	// Phantom is the way to the token that goes upstream: Mint, Relay or Exchange.
 	Phantom Phantom
 	// Issuers are the issuers whose metadata and keys are served on these routes.
 	Issuers []*keyring.Issuer

@@ -77,8 +77,9 @@ func TestPhantomToken(t *testing.T) {
 			name:   "subject from another member, nested claim",
 			answer: map[string]any{"user": `{"id":"u-1","roles":["a","b"]}`},
 			change: func(c *gate.Config) {
-				c.Phantom.SubjectClaim = "user.id"
-				c.Phantom.Claims = map[string]string{"roles": "user.roles"}
+				mint := c.Phantom.(*gate.Mint)
+				mint.SubjectClaim = "user.id"
+				mint.Claims = map[string]string{"roles": "user.roles"}
 			},
 			want: map[string]string{"sub": `"u-1"`, "roles": `["a","b"]`, "region": ""},
 		},
@@ -229,7 +230,9 @@ func TestCachedClaims(t *testing.T) {
 		w := newWorld(t, nil)
 		w.payload(w.bearer(goodToken))
 		other := w.cfg
-		other.Phantom.Audience = "https://other.internal"
+		mint := *w.cfg.Phantom.(*gate.Mint)
+		mint.Audience = "https://other.internal"
+		other.Phantom = &mint
 		g, err := gate.New(other)
 		if err != nil {
 			t.Fatal(err)
@@ -296,15 +299,15 @@ func TestTokenFishingIsLimitedPerAddress(t *testing.T) {
 
 // Covers: IN-15, IN-16
 func TestForwardsTheProvidersJWT(t *testing.T) {
-	w := newWorld(t, func(c *gate.Config) { c.Phantom = gate.Phantom{} })
+	w := newWorld(t, func(c *gate.Config) { c.Phantom = &gate.Relay{} })
 	if d := w.bearer(goodToken); d.Answer == nil || d.Answer.Status != 500 {
 		t.Errorf("no JWT and no key: got %+v, want 500", d)
 	}
-	w = newWorld(t, func(c *gate.Config) { c.Phantom = gate.Phantom{} })
+	w = newWorld(t, func(c *gate.Config) { c.Phantom = &gate.Relay{} })
 	w.idp.jwt = "aaa.bbb.ccc"
 	if d := w.bearer(goodToken); d.Forward == nil || d.Forward.Authorization != "Bearer aaa.bbb.ccc" {
 		t.Errorf("got %+v, want the provider's JWT", d)
 	}
-	w = newWorld(t, nil)
+	w = newWorld(t, func(c *gate.Config) { c.Phantom = &gate.Relay{Fallback: c.Phantom.(*gate.Mint)} })
 	w.payload(w.bearer(goodToken)) // no JWT came: minted here
 }

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -15,7 +16,7 @@ type Gate struct {
 	cfg     Config
 	now     func() time.Time
 	log     *slog.Logger
-	profile [32]byte // of the phantom tokens this configuration mints
+	profile [32]byte // of the phantom tokens of this configuration
 	answers [32]byte // of the cached answers this configuration may use
 
 	fixed *resource // of a configured resource
@@ -33,10 +34,13 @@ func New(cfg Config) (*Gate, error) {
 		return nil, errors.New("gate: expected a cache, got none")
 	case cfg.Timeout <= 0:
 		return nil, errors.New("gate: expected a positive timeout, got none")
-	case cfg.Phantom.Ring != nil && (cfg.Phantom.Issuer == "" || cfg.Phantom.Audience == "" || cfg.Phantom.Lifetime <= 0):
-		return nil, errors.New("gate: expected issuer, audience and lifetime of the phantom token, got none")
+	case cfg.Phantom == nil:
+		return nil, errors.New("gate: expected a way to a phantom token, got none")
 	}
-	g := &Gate{cfg: cfg, now: cfg.Now, log: cfg.Logger, profile: profile(cfg.Phantom), answers: answers(&cfg)}
+	if err := cfg.Phantom.check(); err != nil {
+		return nil, fmt.Errorf("gate: %w", err)
+	}
+	g := &Gate{cfg: cfg, now: cfg.Now, log: cfg.Logger, profile: cfg.Phantom.profile(), answers: answers(&cfg)}
 	if g.now == nil {
 		g.now = time.Now
 	}
@@ -51,7 +55,7 @@ func New(cfg Config) (*Gate, error) {
 
 // Decide answers req or lets it through. It waits for nothing but the questions it puts to
 // gw and, for a token it does not know, the provider: no longer than the configured
-// timeout. It never returns a Decision without Answer or Forward.
+// timeout for what the token is worth, and once more for an exchange. It never returns a Decision without Answer or Forward.
 func (g *Gate) Decide(ctx context.Context, req Request, gw Gateway) Decision {
 	res := g.resource(gw)
 
@@ -72,7 +76,7 @@ func (g *Gate) Decide(ctx context.Context, req Request, gw Gateway) Decision {
 	if refusal := authorize(entry.Introspection, &g.cfg, res, g.now()); refusal != nil {
 		return g.refuse(&req, res, refusal.of(token))
 	}
-	phantom, refusal := g.phantom(entry)
+	phantom, refusal := g.phantom(ctx, token, entry)
 	if refusal != nil {
 		return g.refuse(&req, res, refusal.of(token))
 	}

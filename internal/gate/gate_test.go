@@ -149,7 +149,7 @@ func newWorld(t *testing.T, change func(*gate.Config)) *world {
 		},
 		MetadataMaxAge: 5 * time.Minute, MetadataAtRoot: true,
 		Token: gate.TokenPolicy{Scopes: oauth.Scopes{"mcp:read"}, Leeway: 30 * time.Second, MaxLength: 16384},
-		Phantom: gate.Phantom{
+		Phantom: &gate.Mint{
 			Ring: w.ring, Issuer: issuerURL, Audience: upstreamAud, Lifetime: 5 * time.Minute,
 			Claims: map[string]string{"region": "region"},
 		},

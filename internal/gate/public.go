@@ -140,13 +140,7 @@ func (g *Gate) checkOrigin(req *Request, res *resource) *refusal {
 	if origin == "" || g.originAllowed(origin, res) {
 		return nil
 	}
-	return &refusal{
-		err: &oauth.Error{
-			Code: oauth.ErrorAccessDenied, Status: http.StatusForbidden,
-			Description: "Requests from this web origin are not accepted here",
-		},
-		cause: fmt.Sprintf("origin %q is not in trusted_web_origins", origin),
-	}
+	return denied(fmt.Sprintf("origin %q is not in trusted_web_origins", origin), "Requests from this web origin are not accepted here")
 }
 
 func (g *Gate) originAllowed(origin string, res *resource) bool {

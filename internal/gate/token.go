@@ -68,6 +68,7 @@ func (g *Gate) token(ctx context.Context, token string, gw Gateway) (*tokencache
 			Introspection: result.Introspection,
 			JWT:           result.JWT,
 			Expiry:        g.expiry(result.Introspection),
+			Room:          g.cfg.Phantom.room(),
 		}, nil
 	}
 	var entry *tokencache.Entry
@@ -81,7 +82,7 @@ func (g *Gate) token(ctx context.Context, token string, gw Gateway) (*tokencache
 		g.cfg.Failures.Return(source)
 	}
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable("introspecting the access token", err)
 	}
 	return entry, nil
 }

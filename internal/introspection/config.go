@@ -16,9 +16,9 @@ import (
 // Client authentication methods of RFC 7591 §2, as an operator writes them.
 const (
 	// AuthBasic sends client id and secret in an Authorization field.
-	AuthBasic = "client_secret_basic"
+	AuthBasic = oauth.AuthBasic
 	// AuthPost sends them in the form.
-	AuthPost = "client_secret_post"
+	AuthPost = oauth.AuthPost
 )
 
 // Accept says which answer is asked for.

@@ -9,6 +9,10 @@ import (
 // its capital letter.
 const SchemeBearer = "Bearer"
 
+// ParamResourceMetadata is the parameter of a challenge that names the metadata of the
+// resource (RFC 9728 §5.1).
+const ParamResourceMetadata = "resource_metadata"
+
 // Challenge is one challenge of a WWW-Authenticate field (RFC 9110 §11.6.1) with the
 // parameters of RFC 6750 §3 and RFC 9728 §5.1. Zero fields are left out. The zero value
 // is not a challenge: RFC 6750 §3 wants at least one parameter.
@@ -50,11 +54,11 @@ func (c Challenge) String() string {
 	add("error", c.Error)
 	if c.Error == ErrorInsufficientScope {
 		add("scope", c.Scope.String())
-		add("resource_metadata", c.ResourceMetadata)
+		add(ParamResourceMetadata, c.ResourceMetadata)
 		add("error_description", c.ErrorDescription)
 	} else {
 		add("error_description", c.ErrorDescription)
-		add("resource_metadata", c.ResourceMetadata)
+		add(ParamResourceMetadata, c.ResourceMetadata)
 		add("scope", c.Scope.String())
 	}
 	return b.String()

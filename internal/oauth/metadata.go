@@ -28,3 +28,10 @@ type IssuerMetadata struct {
 	// algorithms; no ID token is ever issued.
 	IDTokenAlgorithms []string `json:"id_token_signing_alg_values_supported,omitempty"`
 }
+
+// Client authentication methods at an endpoint (RFC 7591 §2), as metadata and
+// configurations name them.
+const (
+	AuthBasic = "client_secret_basic" // id and secret in an Authorization field
+	AuthPost  = "client_secret_post"  // id and secret in the form
+)

@@ -20,9 +20,13 @@ type Entry struct {
 	// Expiry is when the entry dies, chosen by the caller. The cache ends it earlier when
 	// Introspection.Expiry is earlier. Zero means that the entry is not stored at all.
 	Expiry time.Time
+	// Room is how many bytes the phantom tokens of this entry are expected to take beside
+	// what tokens made from its claims usually take. It counts as memory of the entry.
+	Room int
 
-	minting sync.Mutex               // one mint at a time
-	minted  atomic.Pointer[[]minted] // oldest first; replaced as a whole, read without a lock
+	minting   sync.Mutex               // one mint at a time; guards exchanges
+	exchanges map[[32]byte]*exchange   // under way, by profile
+	minted    atomic.Pointer[[]minted] // oldest first; replaced as a whole, read without a lock
 }
 
 // minted is one phantom token made from the entry.
@@ -30,11 +34,29 @@ type minted struct {
 	profile [32]byte
 	token   string
 	expiry  time.Time
+	margin  time.Duration // of its life that is left to whoever the token is sent to
 }
 
 // maxMinted is how many phantom tokens an entry keeps: one per profile, and few routes
 // with different profiles see the same access token.
 const maxMinted = 4
+
+// Phantom returns the phantom token of profile that is kept and reports whether there is
+// one to be used at now. It takes no lock and allocates nothing.
+func (e *Entry) Phantom(profile [32]byte, now time.Time) (string, bool) {
+	list := e.minted.Load()
+	if list == nil {
+		return "", false
+	}
+	now = now.Round(0)
+	for i := range *list {
+		if m := &(*list)[i]; m.profile == profile {
+			fresh := m.expiry.Sub(now) >= m.margin || e.lastsAsLongAs(m.expiry)
+			return m.token, fresh && now.Before(m.expiry)
+		}
+	}
+	return "", false
+}
 
 // Minted returns the phantom token of profile, calling mint when there is none or when
 // less than margin of its life remains at now. One that lives as long as the access token
@@ -46,35 +68,20 @@ const maxMinted = 4
 // Callers that need a token at the same time wait for one mint. An error of mint goes to
 // the caller who ran it and is not kept: the next one tries again.
 func (e *Entry) Minted(profile [32]byte, now time.Time, margin time.Duration, mint func() (token string, expiry time.Time, err error)) (string, error) {
-	now = now.Round(0)
-	if token, ok := e.lookupMinted(profile, now, margin); ok {
+	if token, ok := e.Phantom(profile, now); ok {
 		return token, nil
 	}
 	e.minting.Lock()
 	defer e.minting.Unlock()
-	if token, ok := e.lookupMinted(profile, now, margin); ok {
+	if token, ok := e.Phantom(profile, now); ok {
 		return token, nil
 	}
 	token, expiry, err := mint()
 	if err != nil {
 		return "", err
 	}
-	e.storeMinted(minted{profile: profile, token: token, expiry: expiry})
+	e.storeMinted(minted{profile: profile, token: token, expiry: expiry, margin: margin})
 	return token, nil
-}
-
-func (e *Entry) lookupMinted(profile [32]byte, now time.Time, margin time.Duration) (string, bool) {
-	list := e.minted.Load()
-	if list == nil {
-		return "", false
-	}
-	for i := range *list {
-		if m := &(*list)[i]; m.profile == profile {
-			fresh := m.expiry.Sub(now) >= margin || e.lastsAsLongAs(m.expiry)
-			return m.token, fresh && now.Before(m.expiry)
-		}
-	}
-	return "", false
 }
 
 // lastsAsLongAs reports whether the access token ends no later than expiry.
@@ -86,7 +93,7 @@ func (e *Entry) lastsAsLongAs(expiry time.Time) bool {
 // cost has charged for them permit.
 func (e *Entry) storeMinted(m minted) {
 	list := []minted{m}
-	room := mintedAllowance(e.answerCost()) - len(m.token)
+	room := mintedAllowance(e.answerCost()) + e.Room - len(m.token)
 	if old := e.minted.Load(); old != nil {
 		for i := len(*old) - 1; i >= 0 && len(list) < maxMinted; i-- {
 			o := (*old)[i]
@@ -131,7 +138,7 @@ func (e *Entry) cost() int64 {
 	answer := e.answerCost()
 	n := costEntry + len(e.JWT) + answer
 	if !e.negative() {
-		n += mintedAllowance(answer)
+		n += mintedAllowance(answer) + e.Room
 	}
 	return int64(n)
 }

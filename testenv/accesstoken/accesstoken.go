@@ -189,6 +189,24 @@ func (k *observedKeys) VerifySignature(ctx context.Context, jwt string) ([]byte,
 	return payload, err
 }
 
+// ClaimedIssuer is what a token says of its issuer, or "". Nothing of it is verified: it
+// serves to choose the verifier, which compares it.
+func ClaimedIssuer(token string) string {
+	_, rest, _ := strings.Cut(token, ".")
+	encoded, _, _ := strings.Cut(rest, ".")
+	data, err := base64.RawURLEncoding.DecodeString(encoded)
+	if err != nil {
+		return ""
+	}
+	var claims struct {
+		Issuer string `json:"iss"`
+	}
+	if json.Unmarshal(data, &claims) != nil {
+		return ""
+	}
+	return claims.Issuer
+}
+
 // tokenType reads typ from the header of a JWT whose signature was verified.
 func tokenType(token string) string {
 	encoded, _, _ := strings.Cut(token, ".")

@@ -16,7 +16,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
 )
 
-// Config says who connects to what. URL, Name, User and Password are required.
+// Config says who connects to what. URL and Name are required; User and Password are, unless
+// Browse is set.
 type Config struct {
 	URL      string // of the MCP server; everything else is found from there
 	Name     string // of the client, for the consent page
@@ -29,6 +30,10 @@ type Config struct {
 	// becomes the client_id (CIMD); the document gets that URL as its client_id. nil: the
 	// client registers dynamically (RFC 7591).
 	Publish func(document map[string]any) (string, error)
+	// Browse signs the user in with a browser of the caller's: it opens the address and
+	// returns when the browser has come back to the client. nil: a browser that reads forms
+	// and runs no scripts.
+	Browse func(ctx context.Context, address string) error
 	// Wrap may put something between who sends ("MCP client", "browser") and the network.
 	Wrap func(from string, next http.RoundTripper) http.RoundTripper
 	// Progress gets the message of each progress notification. It is called one at a time.
@@ -132,7 +137,13 @@ func (a *Agent) fetchCode(ctx context.Context, args *auth.AuthorizationArgs) (*a
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.logins++
-	if err := a.browser.authorize(ctx, args.URL, a.cfg.User, a.cfg.Password); err != nil {
+	browse := a.cfg.Browse
+	if browse == nil {
+		browse = func(ctx context.Context, address string) error {
+			return a.browser.authorize(ctx, address, a.cfg.User, a.cfg.Password)
+		}
+	}
+	if err := browse(ctx, args.URL); err != nil {
 		return nil, err
 	}
 	result, err := a.callback.wait(ctx)

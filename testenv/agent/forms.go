@@ -62,6 +62,8 @@ func (p *Page) read(n *html.Node, in *form, text *strings.Builder) {
 		if kind := attribute(n, "type"); kind == "" || kind == "submit" {
 			in.buttons = append(in.buttons, attribute(n, "name"))
 		}
+	case n.Data == "input" && attribute(n, "type") == "submit":
+		in.buttons = append(in.buttons, attribute(n, "name"))
 	case n.Data == "input" && attribute(n, "name") != "":
 		in.fields.Set(attribute(n, "name"), attribute(n, "value"))
 	}

@@ -26,6 +26,7 @@ type client struct {
 	scopes      oauth.Scopes
 	static      bool // configured: may introspect, is under no policy
 	credentials bool // may use the client credentials grant
+	exchange    bool // may exchange tokens
 	claims      map[string]any
 }
 
@@ -44,6 +45,7 @@ func staticClient(c Client, all oauth.Scopes) *client {
 		scopes:       c.Scopes,
 		static:       true,
 		credentials:  c.ClientCredentials,
+		exchange:     c.TokenExchange,
 		claims:       c.Claims,
 	}
 	if cl.name == "" {

@@ -80,6 +80,9 @@ type Client struct {
 	RedirectURIs []string
 	// ClientCredentials allows the client credentials grant: tokens without a user.
 	ClientCredentials bool
+	// TokenExchange allows the exchange of tokens that name the client in their audience,
+	// or were issued to it (RFC 8693).
+	TokenExchange bool
 	// Scopes the client may ask for; nil means all.
 	Scopes []string
 	// Claims are put on the client's tokens, for example client_assurance_level.
@@ -90,6 +93,8 @@ type Client struct {
 type Scope struct {
 	Name        string
 	Description string // in words, for the consent page: "Read stock prices of your region"
+	// Audiences are whom a token with this scope may be exchanged for.
+	Audiences []string
 }
 
 // JWTForm says how introspection answers a request for application/jwt.
@@ -242,6 +247,8 @@ func (cl Client) check(c Config) error {
 		return fmt.Errorf("expected a secret for auth method %s, got none", cl.AuthMethod)
 	case cl.Secret != "" && cl.AuthMethod == authNone:
 		return errors.New("expected no secret for auth method none, got one")
+	case cl.TokenExchange && cl.Secret == "":
+		return errors.New("expected a secret for token exchange, got none")
 	case cl.ClientCredentials && cl.Secret == "":
 		return errors.New("expected a secret for the client credentials grant, got none")
 	case !c.scopeNames().Contains(cl.Scopes):

@@ -11,6 +11,7 @@
 //	login.go       the page that asks who you are
 //	consent.go     the page that says what you are about to allow
 //	token.go       the code, or client credentials, for an opaque token
+//	exchange.go    RFC 8693: that token for a JWT with another audience, as Keycloak does it
 //	introspect.go  RFC 7662, as JSON or in the JWT forms of two products
 //	revoke.go      RFC 7009
 //

@@ -13,7 +13,7 @@ import (
 const maxFormBytes = 64 << 10
 
 // readForm reads the body of a back-channel request (RFC 6749 §3.2): a form, no query,
-// no parameter twice except resource (RFC 8707 §2). Parameters without a value count as
+// no parameter twice except resource (RFC 8707 §2) and audience (RFC 8693 §2.1). Parameters without a value count as
 // absent (RFC 6749 §3.1).
 func readForm(w http.ResponseWriter, r *http.Request) (url.Values, *oauth.Error) {
 	if r.URL.RawQuery != "" {
@@ -71,7 +71,7 @@ func dropEmpty(values url.Values) url.Values {
 // repeated returns the name of a parameter that occurs twice, or "".
 func repeated(values url.Values) string {
 	for name, vs := range values {
-		if len(vs) > 1 && name != "resource" {
+		if len(vs) > 1 && name != "resource" && name != "audience" {
 			return name
 		}
 	}

@@ -11,8 +11,8 @@ import (
 
 const mediaTypeJWT = "application/jwt"
 
-// introspectionAnswer is an answer before it is written, so that Trouble can spoil it.
-type introspectionAnswer struct {
+// wireAnswer is an answer before it is written, so that Trouble can spoil it.
+type wireAnswer struct {
 	status      int
 	contentType string
 	body        []byte
@@ -32,33 +32,33 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) {
 			writeError(w, r, e)
 			return
 		}
-		answer = introspectionAnswer{e.Status, "application/json", e.Body()}
+		answer = wireAnswer{e.Status, "application/json", e.Body()}
 	}
 	t.write(w, r, answer)
 }
 
-func (s *Server) introspection(w http.ResponseWriter, r *http.Request, rewrite func(map[string]any)) (introspectionAnswer, *oauth.Error) {
+func (s *Server) introspection(w http.ResponseWriter, r *http.Request, rewrite func(map[string]any)) (wireAnswer, *oauth.Error) {
 	form, e := readForm(w, r)
 	if e != nil {
-		return introspectionAnswer{}, e
+		return wireAnswer{}, e
 	}
 	cl, e := s.authenticate(r, form)
 	if e != nil {
-		return introspectionAnswer{}, e
+		return wireAnswer{}, e
 	}
 	if !cl.static || cl.authMethod == authNone {
 		// Whoever registers itself must not be able to try out tokens (RFC 7662 §4).
-		return introspectionAnswer{}, &oauth.Error{Code: errUnauthorizedClient, Description: "this client may not introspect tokens", Status: http.StatusForbidden}
+		return wireAnswer{}, &oauth.Error{Code: errUnauthorizedClient, Description: "this client may not introspect tokens", Status: http.StatusForbidden}
 	}
 	value := form.Get("token")
 	if value == "" {
-		return introspectionAnswer{}, badRequest(oauth.ErrorInvalidRequest, "expected token")
+		return wireAnswer{}, badRequest(oauth.ErrorInvalidRequest, "expected token")
 	}
 	token, active := s.store.token(value)
 	answer, err := s.describe(token, active, r.Header.Get("Accept"), rewrite)
 	if err != nil {
 		s.log.Error("encoding introspection", "err", err)
-		return introspectionAnswer{}, &oauth.Error{Code: oauth.ErrorServerError, Status: http.StatusInternalServerError}
+		return wireAnswer{}, &oauth.Error{Code: oauth.ErrorServerError, Status: http.StatusInternalServerError}
 	}
 	s.log.Debug("token introspected", "client_id", cl.id, "active", active)
 	return answer, nil
@@ -66,20 +66,20 @@ func (s *Server) introspection(w http.ResponseWriter, r *http.Request, rewrite f
 
 // describe makes the answer in the form that was configured and asked for. An inactive
 // token is active=false and nothing more (RFC 7662 §2.2).
-func (s *Server) describe(t *accessToken, active bool, accept string, rewrite func(map[string]any)) (introspectionAnswer, error) {
+func (s *Server) describe(t *accessToken, active bool, accept string, rewrite func(map[string]any)) (wireAnswer, error) {
 	claims := map[string]any{}
 	if active {
 		claims = s.claimsOf(t)
 	}
 	if s.cfg.JWTIntrospection == JWTCurity && accepts(accept, mediaTypeJWT) {
 		if !active {
-			return introspectionAnswer{status: http.StatusNoContent}, nil
+			return wireAnswer{status: http.StatusNoContent}, nil
 		}
 		if rewrite != nil {
 			rewrite(claims)
 		}
 		signed, err := s.signer.sign("JWT", claims)
-		return introspectionAnswer{http.StatusOK, mediaTypeJWT, []byte(signed)}, err
+		return wireAnswer{http.StatusOK, mediaTypeJWT, []byte(signed)}, err
 	}
 
 	claims["active"] = active
@@ -95,12 +95,12 @@ func (s *Server) describe(t *accessToken, active bool, accept string, rewrite fu
 		}
 		signed, err := s.signer.sign("JWT", inner)
 		if err != nil {
-			return introspectionAnswer{}, err
+			return wireAnswer{}, err
 		}
 		claims["jwt"] = signed
 	}
 	body, err := json.Marshal(claims)
-	return introspectionAnswer{http.StatusOK, "application/json", body}, err
+	return wireAnswer{http.StatusOK, "application/json", body}, err
 }
 
 func (s *Server) claimsOf(t *accessToken) map[string]any {

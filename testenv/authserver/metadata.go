@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"encoding/json"
+	"slices"
 
 	"phantomtoken/internal/oauth"
 )
@@ -46,7 +47,7 @@ func (s *Server) metadata() ([]byte, error) {
 		ScopesSupported:               s.cfg.scopeNames(),
 		ResponseTypesSupported:        []string{"code"},
 		ResponseModesSupported:        []string{"query"},
-		GrantTypesSupported:           []string{grantAuthorizationCode, grantClientCredentials},
+		GrantTypesSupported:           s.grantTypes(),
 		CodeChallengeMethodsSupported: []string{"S256"},
 		TokenEndpointAuthMethods:      []string{authNone, authBasic, authPost},
 		IntrospectionEndpointAuth:     []string{authBasic, authPost},
@@ -58,6 +59,14 @@ func (s *Server) metadata() ([]byte, error) {
 		ProtectedResources:            s.cfg.Resources,
 		UILocalesSupported:            []string{"en"},
 	})
+}
+
+func (s *Server) grantTypes() []string {
+	types := []string{grantAuthorizationCode, grantClientCredentials}
+	if slices.ContainsFunc(s.cfg.Clients, func(c Client) bool { return c.TokenExchange }) {
+		types = append(types, grantTokenExchange)
+	}
+	return types
 }
 
 // metadataPaths are all places where a client may look: the well-known path inserted

@@ -74,7 +74,7 @@ func (s *Server) consentPage(w http.ResponseWriter, id string, sess session, req
 	p.Lifetime = words(s.cfg.tokenLifetime())
 	for _, sc := range s.cfg.Scopes {
 		if req.scopes.Contains([]string{sc.Name}) {
-			p.Scopes = append(p.Scopes, pageScope(sc))
+			p.Scopes = append(p.Scopes, pageScope{sc.Name, sc.Description})
 		}
 	}
 	s.writePage(w, http.StatusOK, "consent.html", p, formTargets(req.redirectURI))

@@ -47,8 +47,10 @@ type Server struct {
 	templates *template.Template
 	endpoints map[string]endpoint
 
-	introspections atomic.Int64
-	trouble        atomic.Pointer[Trouble]
+	introspections  atomic.Int64
+	trouble         atomic.Pointer[Trouble]
+	exchanges       atomic.Int64
+	exchangeTrouble atomic.Pointer[Trouble]
 
 	listeners []*http.Server
 	cancel    context.CancelFunc // ends the context of every request
@@ -129,6 +131,7 @@ func newServer(cfg Config, addr net.Addr) (*Server, error) {
 		s.store.addStatic(staticClient(cl, cfg.scopeNames()))
 	}
 	s.trouble.Store(&Trouble{})
+	s.exchangeTrouble.Store(&Trouble{})
 	s.endpoints, err = s.routes()
 	return s, err
 }

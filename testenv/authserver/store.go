@@ -255,6 +255,13 @@ func (s *store) addToken(t *accessToken, codeValue string) (value string, ok boo
 	return value, true
 }
 
+// addExchanged stores a token that has its value already.
+func (s *store) addExchanged(value string, t *accessToken) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tokens.put(digestOf(value), t, t.expiry)
+}
+
 func (s *store) token(value string) (*accessToken, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -22,10 +22,11 @@ const (
 
 // tokenAnswer is the response of RFC 6749 §5.1.
 type tokenAnswer struct {
-	AccessToken string `json:"access_token"`
-	TokenType   string `json:"token_type"`
-	ExpiresIn   int64  `json:"expires_in"` // seconds
-	Scope       string `json:"scope"`
+	AccessToken     string `json:"access_token"`
+	IssuedTokenType string `json:"issued_token_type,omitempty"` // RFC 8693 §2.2.1, of an exchange
+	TokenType       string `json:"token_type"`
+	ExpiresIn       int64  `json:"expires_in"` // seconds
+	Scope           string `json:"scope"`
 }
 
 // token is the token endpoint (RFC 6749 §3.2).
@@ -46,10 +47,13 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		answer, e = s.redeemCode(cl, form)
 	case grantClientCredentials:
 		answer, e = s.clientCredentials(cl, form)
+	case grantTokenExchange:
+		s.exchange(w, r, cl, form)
+		return
 	case "":
 		e = badRequest(oauth.ErrorInvalidRequest, "expected grant_type")
 	default:
-		e = badRequest(errUnsupportedGrantType, "expected grant_type authorization_code or client_credentials")
+		e = badRequest(errUnsupportedGrantType, "expected grant_type authorization_code, client_credentials or token exchange")
 	}
 	if e != nil {
 		s.refuseToken(w, r, cl.id, e)

@@ -66,7 +66,7 @@ func (t *Trouble) before(w http.ResponseWriter, r *http.Request) (done bool) {
 }
 
 // write sends the answer, or what is left of it.
-func (t *Trouble) write(w http.ResponseWriter, r *http.Request, a introspectionAnswer) {
+func (t *Trouble) write(w http.ResponseWriter, r *http.Request, a wireAnswer) {
 	if t.Status != 0 {
 		a.status = t.Status
 	}

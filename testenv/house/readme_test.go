@@ -13,7 +13,9 @@ import (
 // commands are the lines of the documents' sh blocks that do not call make, and the tests
 // that run them.
 var commands = map[string]string{
-	"bin/phantom-token keys -out key.json": "kong-plugin.TestKeysCommandMakesAKeyOnce",
+	"bin/phantom-token keys -out key.json":                     "kong-plugin.TestKeysCommandMakesAKeyOnce",
+	"bin/phantom-token check kong.yml -env-file kong.env":      "kong-plugin.TestCheckCommandLine",
+	"bin/phantom-token doctor -url https://gw.example.com/mcp": "kong-plugin.TestDoctorCommandLine",
 }
 
 var makeTarget = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)

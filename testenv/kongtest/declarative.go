@@ -1,276 +1,30 @@
 package kongtest
 
-import (
-	"encoding/json"
-	"errors"
-	"fmt"
-	"sort"
-	"strings"
-)
+import "phantomtoken/internal/kongconfig"
 
 // ConfigError is a declarative configuration that Kong refuses. Its text begins as that of
 // kong start and lists every fault in one line each.
-type ConfigError struct {
-	Faults []Fault
-}
+type ConfigError = kongconfig.Error
 
 // Fault is one error in a declarative configuration.
-type Fault struct {
-	// Path names the field, like services[0].routes[0].plugins[0].config.ttl. Empty for
-	// the configuration as a whole.
-	Path string
-	// Text is what is wrong with it, in Kong's words.
-	Text string
-}
+type Fault = kongconfig.Fault
 
-func (e *ConfigError) Error() string {
-	var b strings.Builder
-	b.WriteString("error parsing declarative config file:")
-	for _, f := range e.Faults {
-		b.WriteString("\n")
-		if f.Path != "" {
-			b.WriteString(f.Path + ": ")
-		}
-		b.WriteString(f.Text)
-	}
-	return b.String()
-}
-
-// newConfigError lists the faults of a tree by their paths.
-func newConfigError(f faults) *ConfigError {
-	e := new(ConfigError)
-	var walk func(path string, fault any)
-	walk = func(path string, fault any) {
-		switch fault := fault.(type) {
-		case faults:
-			for _, name := range sortedKeys(fault) {
-				next := path
-				switch {
-				case name == entityFaults:
-				case strings.HasPrefix(name, "["), path == "":
-					next += name
-				default:
-					next += "." + name
-				}
-				walk(next, fault[name])
-			}
-		case []string:
-			for _, text := range fault {
-				e.Faults = append(e.Faults, Fault{path, text})
-			}
-		default:
-			e.Faults = append(e.Faults, Fault{path, fmt.Sprint(fault)})
-		}
-	}
-	walk("", f)
-	sort.SliceStable(e.Faults, func(i, j int) bool { return e.Faults[i].Path < e.Faults[j].Path })
-	return e
-}
-
-// declarative is a declarative configuration, checked and flattened.
-type declarative struct {
-	services []*serviceEntity
-	routes   []*routeEntity
-	plugins  []*pluginEntity
-}
+// Entities of the declarative configuration.
+type (
+	declarative   kongconfig.Declarative
+	serviceEntity = kongconfig.Service
+	routeEntity   = kongconfig.Route
+)
 
 // parseDeclarative reads a kong.yml. warn hears of deprecated fields.
 func parseDeclarative(text []byte, plugins map[string]*plugin, warn func(string)) (*declarative, error) {
-	value, err := parseYAML(text)
+	format := kongconfig.Format{Plugins: map[string]*kongconfig.Schema{}, Player: "kongtest", Warn: warn}
+	for name, p := range plugins {
+		format.Plugins[name] = p.schema
+	}
+	d, err := kongconfig.Parse(text, format)
 	if err != nil {
 		return nil, err
 	}
-	doc, ok := value.(map[string]any)
-	if !ok {
-		return nil, errors.New("failed parsing declarative configuration: expected an object")
-	}
-	format := declarativeSchema(plugins)
-	if f := newValidator(warn).validateEntity(format, doc); f != nil {
-		return nil, newConfigError(f)
-	}
-	filled, f := newValidator(nil).fill(format, doc)
-	if f != nil {
-		return nil, newConfigError(f)
-	}
-	l := flattener{
-		out: new(declarative), paths: map[any]string{},
-		byName: map[string]map[string]string{"services": {}, "routes": {}, "plugins": {}},
-		byID:   map[string]map[string]bool{"services": {}, "routes": {}, "plugins": {}},
-	}
-	l.services(filled["services"])
-	l.routes("", "", filled["routes"])
-	l.plugins("", scope{stable: true}, filled["plugins"])
-	l.resolve()
-	if len(l.faults) > 0 {
-		return nil, &ConfigError{Faults: l.faults}
-	}
-	if l.err != nil {
-		return nil, l.err
-	}
-	return l.out, nil
-}
-
-// flattener takes nested entities apart, gives them their ids and resolves references.
-type flattener struct {
-	out    *declarative
-	byName map[string]map[string]string // ids by entity and name
-	byID   map[string]map[string]bool
-	paths  map[any]string // where the entities with references stood
-	faults []Fault
-	err    error
-}
-
-// scope is what nested plugins belong to.
-type scope struct {
-	route, service string // ids
-	// stable says that the id is given or derived from a name: only then are the ids of
-	// the plugins derived from it.
-	stable bool
-}
-
-func (l *flattener) fault(path, format string, args ...any) {
-	l.faults = append(l.faults, Fault{path, fmt.Sprintf(format, args...)})
-}
-
-// records returns the elements of a list of records.
-func records(v any) []map[string]any {
-	list, _ := v.([]any)
-	out := make([]map[string]any, 0, len(list))
-	for _, e := range list {
-		if m, ok := e.(map[string]any); ok {
-			out = append(out, m)
-		}
-	}
-	return out
-}
-
-// into turns a record into an entity.
-func (l *flattener) into(record map[string]any, entity any) {
-	plain := map[string]any{}
-	for k, v := range record {
-		if _, isNull := v.(null); !isNull && k != "routes" && k != "plugins" && k != "config" {
-			plain[k] = withoutNulls(v)
-		}
-	}
-	data, err := json.Marshal(plain)
-	if err == nil {
-		err = json.Unmarshal(data, entity)
-	}
-	l.err = errors.Join(l.err, err)
-}
-
-// register notes an entity's id and name and refuses a second of either. key is what its
-// id is derived from, empty for a random one.
-func (l *flattener) register(path, entity, id, name, key string) string {
-	if id == "" && key != "" {
-		id = entityID(entity, key)
-	}
-	if id == "" {
-		id = randomUUID()
-	}
-	if name != "" {
-		if _, dup := l.byName[entity][name]; dup {
-			field := "name"
-			if entity == "plugins" {
-				field = "instance_name"
-			}
-			l.fault(path, "uniqueness violation: '%s' entity with %s set to '%s' already declared", entity, field, name)
-			return id
-		}
-		l.byName[entity][name] = id
-	}
-	if l.byID[entity][id] {
-		l.fault(path, "uniqueness violation: '%s' entity with primary key set to '%s' already declared", entity, id)
-	}
-	l.byID[entity][id] = true
-	return id
-}
-
-func (l *flattener) services(list any) {
-	for i, record := range records(list) {
-		path := fmt.Sprintf("services[%d]", i)
-		s := new(serviceEntity)
-		l.into(record, s)
-		if s.Protocol != "http" && s.Protocol != "https" {
-			l.fault(path+".protocol", "kongtest models services of http and https only")
-		}
-		stable := s.Name != "" || s.ID != ""
-		s.ID = l.register(path, "services", s.ID, s.Name, s.Name)
-		l.out.services = append(l.out.services, s)
-		l.routes(path+".", s.ID, record["routes"])
-		l.plugins(path+".", scope{service: s.ID, stable: stable}, record["plugins"])
-	}
-}
-
-// routes takes in the routes of a service, whose id is given, or those at the top level.
-func (l *flattener) routes(prefix, service string, list any) {
-	for i, record := range records(list) {
-		path := fmt.Sprintf("%sroutes[%d]", prefix, i)
-		r := new(routeEntity)
-		l.into(record, r)
-		if r.PathHandling == "v1" {
-			l.fault(path+".path_handling", "kongtest models v0 only")
-		}
-		stable := r.Name != "" || r.ID != ""
-		r.ID = l.register(path, "routes", r.ID, r.Name, r.Name)
-		if service != "" {
-			r.Service = service
-		}
-		l.paths[r] = path
-		l.out.routes = append(l.out.routes, r)
-		l.plugins(path+".", scope{route: r.ID, stable: stable}, record["plugins"])
-	}
-}
-
-// plugins takes in the plugins of a route or a service, or those at the top level.
-func (l *flattener) plugins(prefix string, of scope, list any) {
-	for i, record := range records(list) {
-		path := fmt.Sprintf("%splugins[%d]", prefix, i)
-		p := new(pluginEntity)
-		l.into(record, p)
-		p.config, _ = record["config"].(map[string]any)
-		if of.route != "" {
-			p.Route = of.route
-		}
-		if of.service != "" {
-			p.Service = of.service
-		}
-		if consumer, ok := record["consumer"].(string); ok {
-			l.fault(path, "invalid reference 'consumer: %s' (no such entry in 'consumers')", consumer)
-		}
-		key := ""
-		if of.stable {
-			// Of a plugin at the top level the names, not the ids, of what it refers to.
-			key = fmt.Sprintf("plugins:*:%s:%s:%s:", p.Name, p.Route, p.Service)
-		}
-		p.ID = l.register(path, "plugins", p.ID, p.InstanceName, key)
-		l.paths[p] = path
-		l.out.plugins = append(l.out.plugins, p)
-	}
-}
-
-// resolve replaces the names of services and routes by their ids and by the entities.
-func (l *flattener) resolve() {
-	lookup := func(path, field, entity, name string) string {
-		if name == "" || l.byID[entity][name] {
-			return name
-		}
-		id, ok := l.byName[entity][name]
-		if !ok {
-			l.fault(path, "invalid reference '%s: %s' (no such entry in '%s')", field, name, entity)
-		}
-		return id
-	}
-	services := map[string]*serviceEntity{}
-	for _, s := range l.out.services {
-		services[s.ID] = s
-	}
-	for _, r := range l.out.routes {
-		r.Service = lookup(l.paths[r], "service", "services", r.Service)
-		r.service = services[r.Service]
-	}
-	for _, p := range l.out.plugins {
-		p.Route = lookup(l.paths[p], "route", "routes", p.Route)
-		p.Service = lookup(l.paths[p], "service", "services", p.Service)
-	}
+	return (*declarative)(d), nil
 }

@@ -188,9 +188,9 @@ func (x *exchange) findRoute(config *loadedConfig) bool {
 		x.delayed = x.errorResponse(404, "no Route matched with those values")
 		return false
 	}
-	x.match, x.route, x.service = match, match.route, match.route.service
+	x.match, x.route, x.service = match, match.route, match.route.Upstream
 	x.prepareUpstream()
-	if x.route.only("https") && x.upstream.forwardedProto != "https" {
+	if x.route.Only("https") && x.upstream.forwardedProto != "https" {
 		x.delayed = x.requireHTTPS()
 		return false
 	}

@@ -3,6 +3,8 @@ package kongtest
 import (
 	"bufio"
 	"io"
+
+	"phantomtoken/internal/kongconfig"
 )
 
 // SetServer replaces the process of a plugin by a socket that the test serves.
@@ -39,12 +41,12 @@ var (
 	ReadFrame     = readFrame
 	WriteFrame    = writeFrame
 	EncodeConfig  = encodeConfig
-	LuaMatch      = luaMatch
-	NormalizePath = normalizePath
+	LuaMatch      = kongconfig.LuaMatch
+	NormalizePath = kongconfig.NormalizePath
 	ResponseType  = responseType
-	ParseYAML     = parseYAML
-	EntityID      = entityID
+	ParseYAML     = kongconfig.ParseYAML
+	EntityID      = kongconfig.EntityID
 )
 
 // Null is a null in a configuration.
-type Null = null
+type Null = kongconfig.Null

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"phantomtoken/internal/kongconfig"
 )
 
 // Gateway is a running gateway. Its methods are safe for concurrent use.
@@ -61,7 +63,7 @@ func Start(ctx context.Context, cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		cfg: cfg, errlog: newErrorLog(cfg.Log, cfg.LogLevel, cfg.Now), trusted: trusted,
-		nodeID: randomUUID(), started: cfg.Now(),
+		nodeID: kongconfig.RandomUUID(), started: cfg.Now(),
 		plugins: map[string]*plugin{}, conns: map[*clientConn]struct{}{},
 	}
 	g.shut = sync.OnceValue(g.shutdown)
@@ -120,14 +122,14 @@ func (g *Gateway) apply(text []byte, first bool) error {
 	if err != nil {
 		return err
 	}
-	routes := slices.DeleteFunc(slices.Clone(d.routes), func(r *routeEntity) bool { return r.service != nil && !r.service.Enabled })
+	routes := slices.DeleteFunc(slices.Clone(d.Routes), func(r *routeEntity) bool { return r.Upstream != nil && !r.Upstream.Enabled })
 	rt, err := newRouter(routes)
 	if err != nil {
 		return err
 	}
 	if first {
 		// Kong's master process loads the configuration too, before it forks the workers.
-		g.sequence.Add(int64(len(d.plugins)))
+		g.sequence.Add(int64(len(d.Plugins)))
 	}
 	secrets := &vault{env: g.cfg.Env, log: g.errlog, logged: map[string]bool{}}
 	for _, w := range g.workers {

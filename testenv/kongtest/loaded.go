@@ -17,15 +17,12 @@ type scopeKey struct{ route, service string }
 // configuration a new number.
 func (d *declarative) load(g *Gateway, rt *router, secrets *vault) *loadedConfig {
 	c := &loadedConfig{router: rt, order: g.order, configs: map[string]map[scopeKey]*pluginConfig{}}
-	for _, p := range d.plugins {
+	for _, p := range d.Plugins {
 		if !p.Enabled || !slices.ContainsFunc(p.Protocols, isHTTP) {
 			continue
 		}
 		kind := g.plugins[p.Name]
-		config := map[string]any{}
-		if s := kind.schema.Fields.field("config"); s != nil {
-			config = s.load(p.config, secrets.resolve)
-		}
+		config := kind.schema.Load(p, secrets.resolve)
 		seq := g.sequence.Add(1)
 		config["__seq__"] = seq
 		config["__plugin_id"] = p.ID
@@ -53,8 +50,8 @@ func isHTTP(protocol string) bool {
 // which they run: of every plugin the one that says most about where it belongs.
 func (c *loadedConfig) pluginsFor(r *routeEntity) []*pluginConfig {
 	service := ""
-	if r.service != nil {
-		service = r.service.ID
+	if r.Upstream != nil {
+		service = r.Upstream.ID
 	}
 	var configs []*pluginConfig
 	for _, p := range c.order {

@@ -171,8 +171,6 @@ func tostring(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return "nil"
-	case null:
-		return "userdata: NULL"
 	case string:
 		return v
 	case bool:

@@ -6,6 +6,8 @@ import (
 
 	kpp "github.com/Kong/go-pdk/server/kong_plugin_protocol"
 	"google.golang.org/protobuf/proto"
+
+	"phantomtoken/internal/kongconfig"
 )
 
 // message encodes a message whose strings came from a plugin, so that they are UTF-8.
@@ -33,7 +35,7 @@ func clientGetConsumer(x *exchange) []byte {
 
 // clientLoadConsumer finds nobody: a configuration here has no consumers.
 func clientLoadConsumer(_ *exchange, spec *kpp.ConsumerSpec) ([]byte, error) {
-	if !isUUID(spec.GetId()) && !spec.GetByUsername() {
+	if !kongconfig.IsUUID(spec.GetId()) && !spec.GetByUsername() {
 		return nil, luaError("cannot load a consumer with an id that is not a uuid")
 	}
 	return nil, nil
@@ -89,8 +91,8 @@ func routerGetRoute(x *exchange) []byte {
 		HttpsRedirectStatusCode: int32(r.HTTPSRedirectStatusCode), RegexPriority: int32(r.RegexPriority),
 		StripPath: r.StripPath, PreserveHost: r.PreserveHost, Snis: r.SNIs, Tags: r.Tags,
 	}
-	if r.service != nil {
-		m.Service = &kpp.ServiceKey{Id: r.service.ID}
+	if r.Upstream != nil {
+		m.Service = &kpp.ServiceKey{Id: r.Upstream.ID}
 	}
 	return message(m)
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	kpp "github.com/Kong/go-pdk/server/kong_plugin_protocol"
+
+	"phantomtoken/internal/kongconfig"
 )
 
 const (
@@ -20,7 +22,7 @@ func requestPath(x *exchange) string {
 	if i := strings.IndexByte(path, '?'); i > 0 {
 		path = path[:i]
 	}
-	return normalizePath(path)
+	return kongconfig.NormalizePath(path)
 }
 
 // header is Kong's get_header(name): dashes and underscores are the same; of several

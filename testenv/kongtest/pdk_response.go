@@ -47,8 +47,6 @@ func luaType(v any) string {
 		return "boolean"
 	case float64:
 		return "number"
-	case null:
-		return "userdata"
 	default:
 		return "table"
 	}

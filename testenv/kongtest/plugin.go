@@ -9,13 +9,15 @@ import (
 	"regexp"
 	"slices"
 	"sort"
+
+	"phantomtoken/internal/kongconfig"
 )
 
 // plugin is an enabled plugin: what its -dump says, and its server.
 type plugin struct {
 	name     string
 	priority int
-	schema   *schema // of its configuration, as a subschema of Kong's plugins
+	schema   *kongconfig.Schema // of its configuration, as a subschema of Kong's plugins
 	socket   string
 	process  *process // nil when managed elsewhere
 }
@@ -63,7 +65,7 @@ func loadPlugin(name string, data []byte) (*plugin, error) {
 	if !slices.Contains(info.Phases, "access") {
 		return nil, fmt.Errorf("plugin %q: expected it to handle the phase access, got %q", name, info.Phases)
 	}
-	s, err := pluginSchema(info.Schema)
+	s, err := kongconfig.NewSchema(info.Schema)
 	if err != nil {
 		return nil, fmt.Errorf("error loading plugin schemas: on plugin '%s': %w", name, err)
 	}

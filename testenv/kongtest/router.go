@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"phantomtoken/internal/kongconfig"
 )
 
 // router is Kong's traditional router. It is built once for a configuration and then only
@@ -279,7 +281,7 @@ func (rt *router) find(x *exchange) (routeMatch, bool) {
 	if i := strings.IndexByte(path, '?'); i > 0 {
 		path = path[:i]
 	}
-	q := &routing{method: x.method, uri: normalizePath(path), scheme: x.conn.scheme(), headers: x.original}
+	q := &routing{method: x.method, uri: kongconfig.NormalizePath(path), scheme: x.conn.scheme(), headers: x.original}
 	if x.conn.tls != nil {
 		q.sni = x.conn.tls.ServerName
 	}

@@ -117,8 +117,8 @@ func sanitizePostfix(postfix string) string {
 // upstreamPath joins the service's path and the request's: path_handling v0.
 func upstreamPath(r *routeEntity, q *routing) string {
 	base := "/"
-	if r.service != nil && r.service.Path != "" {
-		base = r.service.Path
+	if r.Upstream != nil && r.Upstream.Path != "" {
+		base = r.Upstream.Path
 	}
 	if strings.HasSuffix(base, "/") {
 		switch {

@@ -94,7 +94,7 @@ func TestRefusesSchemaOfPlugin(t *testing.T) {
 		{"custom entity check", dumpOf(`{"a":{"type":"string"}}`, `,"entity_checks":[{"custom_entity_check":{"field_sources":["a"],"fn":"f"}}]`), `fn = "expected a function"`},
 		{"two entity checks in one", dumpOf(`{"a":{"type":"string"}}`, `,"entity_checks":[{"at_least_one_of":["a"],"distinct":["a"]}]`), "exactly one of these fields must be non-empty"},
 		{"deprecation without message", dumpOf(`{"a":{"type":"string","deprecation":{"removal_in_version":"4.0"}}}`, ""), `message = "required field missing"`},
-		{"json field", dumpOf(`{"a":{"type":"json"}}`, ""), "kongtest does not model fields of type 'json'"},
+		{"json field", dumpOf(`{"a":{"type":"json"}}`, ""), "fields of type 'json' are not modelled here"},
 		{"field that plugins do not have", `{"Protocol":"ProtoBuf:1","Plugins":[{"Name":"probe","Version":"0.1","Priority":1,"Phases":["access"],
 			"Schema":{"name":"probe","fields":[{"settings":{"type":"record","fields":[]}}]}}]}`, "error in definition of 'probe': settings: cannot create a new field"},
 		{"config that is no record", `{"Protocol":"ProtoBuf:1","Plugins":[{"Name":"probe","Version":"0.1","Priority":1,"Phases":["access"],

@@ -1,20 +1,11 @@
 package kongtest
 
-import (
-	"fmt"
-	"net/url"
-	"strings"
-)
+import "phantomtoken/internal/kongconfig"
 
-// isReference reports whether a text is a reference to a vault, {vault://…}.
-func isReference(s string) bool {
-	return strings.HasPrefix(s, "{vault://") && strings.HasSuffix(s, "}")
-}
-
-// vault is Kong's only vault in its open edition: the environment of the gateway.
-// One is made for every loading of the configuration; it is used by one goroutine.
+// vault is the environment of the gateway with Kong's log line. One is made for every
+// loading of the configuration; it is used by one goroutine.
 type vault struct {
-	env    map[string]string
+	env    kongconfig.Environment
 	log    *errorLog
 	logged map[string]bool // references that could not be resolved
 }
@@ -22,60 +13,10 @@ type vault struct {
 // resolve returns the value of a reference. As in Kong, one that cannot be resolved is the
 // empty string and a line in the log.
 func (v *vault) resolve(reference string) string {
-	value, err := v.lookup(reference)
+	value, err := v.env.Lookup(reference)
 	if err != nil && !v.logged[reference] {
 		v.logged[reference] = true
 		v.log.printf(levelNotice, "[kong] init.lua:1703 unable to resolve reference %s (%v)", reference, err)
 	}
 	return value
-}
-
-// lookup reads {vault://env/NAME[/KEY][?prefix=…]}: the variable NAME in upper case with
-// underscores, or the member KEY of the JSON object in it.
-func (v *vault) lookup(reference string) (string, error) {
-	u, err := url.Parse(reference[1 : len(reference)-1])
-	if err != nil {
-		return "", fmt.Errorf("reference is not url [%s]", reference)
-	}
-	if u.Host != "env" {
-		return "", fmt.Errorf("could not find vault (%s)", u.Host)
-	}
-	resource := strings.Trim(u.Path, "/")
-	if resource == "" {
-		return "", fmt.Errorf("reference url has empty path [%s]", reference)
-	}
-	key := ""
-	if i := strings.LastIndexByte(resource, '/'); i >= 0 && !strings.HasSuffix(u.Path, "/") {
-		resource, key = resource[:i], resource[i+1:]
-	}
-	name := strings.ToUpper(strings.ReplaceAll(u.Query().Get("prefix")+resource, "-", "_"))
-	if u.Fragment == "2" {
-		name += "_PREVIOUS"
-	}
-	value, ok := v.env[name]
-	if !ok {
-		return "", fmt.Errorf("could not get value from external vault (no value found)")
-	}
-	if key == "" {
-		return value, nil
-	}
-	return jsonMember(value, key)
-}
-
-// jsonMember picks a member of a JSON object, which must be a string.
-func jsonMember(text, key string) (string, error) {
-	parsed, err := parseJSON([]byte(text))
-	object, ok := parsed.(map[string]any)
-	if err != nil || !ok {
-		return "", fmt.Errorf("could not get subfield value: unable to json decode value")
-	}
-	member, ok := object[key]
-	if !ok {
-		return "", fmt.Errorf("could not get subfield value: subfield %s not found in JSON secret", key)
-	}
-	s, ok := member.(string)
-	if !ok {
-		return "", fmt.Errorf("could not get subfield value: unexpected %s value in JSON secret for subfield %s", luaType(member), key)
-	}
-	return s, nil
 }

@@ -14,7 +14,7 @@ import (
 	"phantomtoken/tokenexchange"
 )
 
-// Config is what the server needs to know. All fields are required, except the last four.
+// Config is what the server needs to know. All fields are required, except the last five.
 type Config struct {
 	Issuer   string // the gateway's issuer of phantom tokens
 	Audience string // the name of this server in aud
@@ -26,6 +26,9 @@ type Config struct {
 	ClientID      string // of this server at the sidecar
 	ClientSecret  string
 
+	// InsecureAllowHTTP accepts a TokenEndpoint of plain http on another machine, for a
+	// network that is trusted. Optional.
+	InsecureAllowHTTP bool
 	// ResourceMetadataURL is where clients find the metadata of this server. The gateway
 	// answers for it; it stands in the challenge of this server too. Optional.
 	ResourceMetadataURL string
@@ -51,7 +54,7 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	exchange, err := tokenexchange.New(tokenexchange.Config{
 		Endpoint: cfg.TokenEndpoint, ClientID: cfg.ClientID, ClientSecret: cfg.ClientSecret,
-		Transport: cfg.Transport, Now: cfg.Now,
+		Transport: cfg.Transport, InsecureAllowHTTP: cfg.InsecureAllowHTTP, Now: cfg.Now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("configuring MCP server: %w", err)

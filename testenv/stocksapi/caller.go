@@ -40,7 +40,11 @@ func (a *api) authenticate(r *http.Request) (*caller, *refusal) {
 	if len(fields) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") || strings.ContainsAny(token, " ,") {
 		return nil, &refusal{status: http.StatusBadRequest, code: "invalid_request", description: "Expected one Authorization field with one Bearer token", challenge: true}
 	}
-	verified, err := a.verifier.Verify(r.Context(), token)
+	verifier, ok := a.verifiers[accesstoken.ClaimedIssuer(token)]
+	if !ok { // of somebody else, or no JWT at all: the first verifier says so
+		verifier = a.verifiers[a.cfg.Issuer]
+	}
+	verified, err := verifier.Verify(r.Context(), token)
 	switch {
 	case errors.Is(err, accesstoken.ErrInvalid):
 		return nil, &refusal{

@@ -14,7 +14,8 @@ import (
 
 // Config is what the API needs to know. Issuer and Audience are required.
 type Config struct {
-	Issuer    string            // the one issuer whose tokens are trusted
+	Issuer    string            // whose tokens are trusted: the sidecar
+	Gateway   string            // a second issuer: the gateway, for clients that come through it; empty: none
 	Audience  string            // the name of this API in aud
 	Transport http.RoundTripper // fetches the issuer's keys; nil: one of its own
 	Now       func() time.Time  // nil: time.Now
@@ -22,22 +23,29 @@ type Config struct {
 }
 
 type api struct {
-	cfg      Config
-	verifier *accesstoken.Verifier
-	stocks   []Stock
-	log      *slog.Logger
+	cfg       Config
+	verifiers map[string]*accesstoken.Verifier // by issuer
+	stocks    []Stock
+	log       *slog.Logger
 }
 
 // New returns the API as a handler. It makes no call; the issuer is looked up when the
 // first token arrives.
 func New(cfg Config) (http.Handler, error) {
-	verifier, err := accesstoken.New(accesstoken.Config{
-		Issuer: cfg.Issuer, Audience: cfg.Audience, Transport: cfg.Transport, Now: cfg.Now,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("configuring stocks API: %w", err)
+	a := &api{cfg: cfg, verifiers: map[string]*accesstoken.Verifier{}, stocks: market(), log: cfg.Logger}
+	issuers := []string{cfg.Issuer}
+	if cfg.Gateway != "" {
+		issuers = append(issuers, cfg.Gateway)
 	}
-	a := &api{cfg: cfg, verifier: verifier, stocks: market(), log: cfg.Logger}
+	for _, issuer := range issuers {
+		verifier, err := accesstoken.New(accesstoken.Config{
+			Issuer: issuer, Audience: cfg.Audience, Transport: cfg.Transport, Now: cfg.Now,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("configuring stocks API: %w", err)
+		}
+		a.verifiers[issuer] = verifier
+	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}

@@ -30,6 +30,8 @@ const (
 	metadataURL  = "https://gw.example.com/.well-known/oauth-protected-resource/mcp"
 	clientID     = "api-gateway-client"
 	clientSecret = "s3cret:with%strange+characters"
+
+	upstreamAudience = "https://orders.internal"
 )
 
 var pluginBinary string
@@ -88,13 +90,14 @@ type rig struct {
 
 // options change a rig before it starts.
 type options struct {
-	config    string            // further lines of the plugin's config, indented by none
-	endpoint  string            // introspection endpoint; empty: the authorization server's
-	issuer    string            // of the authorization server; empty: its own URL
-	upstream  http.HandlerFunc  // behaviour of the upstream after recording
-	env       map[string]string // further variables for vault references
-	noDefault bool              // config holds the whole plugin configuration
-	override  string            // top-level lines "name: value" that replace those of the default
+	config     string            // further lines of the plugin's config, indented by none
+	endpoint   string            // introspection endpoint; empty: the authorization server's
+	issuer     string            // of the authorization server; empty: its own URL
+	upstream   http.HandlerFunc  // behaviour of the upstream after recording
+	env        map[string]string // further variables for vault references
+	noDefault  bool              // config holds the whole plugin configuration
+	noExchange bool              // the authorization server does not let the gateway exchange tokens
+	override   string            // top-level lines "name: value" that replace those of the default
 }
 
 func start(t *testing.T, o options) *rig {
@@ -107,9 +110,12 @@ func start(t *testing.T, o options) *rig {
 	r.idp, err = authserver.Start(ctx, authserver.Config{
 		Issuer:    o.issuer,
 		Users:     []authserver.User{{Name: "john.doe@demo.example", Password: "correct horse", Region: "USA"}},
-		Clients:   []authserver.Client{{ID: clientID, Secret: clientSecret}},
+		Clients:   []authserver.Client{{ID: clientID, Secret: clientSecret, TokenExchange: !o.noExchange}},
 		Resources: []string{resource, "https://gw.example.com/other"},
-		Scopes:    []authserver.Scope{{Name: "mcp:read", Description: "Read"}, {Name: "mcp:write", Description: "Write"}},
+		Scopes: []authserver.Scope{
+			{Name: "mcp:read", Description: "Read", Audiences: []string{upstreamAudience}},
+			{Name: "mcp:write", Description: "Write", Audiences: []string{"https://writers.internal"}},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -158,6 +164,7 @@ phantom_token:
 `, endpoint, clientID, resource, r.idp.Issuer(), key) + o.config
 	}
 	config = replaceKeys(config, strings.ReplaceAll(o.override, "KEY", key))
+	config = strings.ReplaceAll(config, "ISSUER", r.idp.Issuer())
 	yaml := fmt.Sprintf(`_format_version: "3.0"
 services:
 - name: mcp
@@ -218,6 +225,16 @@ func replaceKeys(config, override string) string {
 
 func indent(s, by string) string {
 	return by + strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n"+by)
+}
+
+// wholeLog stops the gateway, so that every line of it and of its plugin has arrived, and
+// returns the log.
+func (r *rig) wholeLog() string {
+	r.t.Helper()
+	if err := r.gw.Close(); err != nil {
+		r.t.Errorf("closing the gateway: %v", err)
+	}
+	return r.log.String()
 }
 
 // secrets are what must never stand in a log line: every token of the test and the

@@ -7,12 +7,20 @@
 //	MCP_SERVER_API_AUDIENCE        its name, required
 //	MCP_SERVER_TOKEN_ENDPOINT      of the sidecar, required
 //	MCP_SERVER_CLIENT_ID           of this server at the sidecar, default mcp-server
-//	MCP_SERVER_CLIENT_SECRET_FILE  file with the secret, required
+//	MCP_SERVER_CLIENT_SECRET       the secret, this or the next is required
+//	MCP_SERVER_CLIENT_SECRET_FILE  file with the secret
+//	MCP_SERVER_INSECURE_HTTP       true: the sidecar may be asked by http on another machine
 //	MCP_SERVER_RESOURCE_METADATA_URL  public URL of the resource metadata
+//
+// With -healthcheck it asks the server that runs with the same environment whether it does,
+// and exits with 0 or 1.
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"flag"
 	"log/slog"
 	"net/http"
 	"os"
@@ -34,7 +42,9 @@ type config struct {
 	APIAudience         string `env:"API_AUDIENCE,required,notEmpty"`
 	TokenEndpoint       string `env:"TOKEN_ENDPOINT,required,notEmpty"`
 	ClientID            string `env:"CLIENT_ID" envDefault:"mcp-server"`
-	ClientSecret        string `env:"CLIENT_SECRET_FILE,required,notEmpty,file"`
+	ClientSecret        string `env:"CLIENT_SECRET"`
+	ClientSecretFile    string `env:"CLIENT_SECRET_FILE,file"`
+	InsecureHTTP        bool   `env:"INSECURE_HTTP"`
 	ResourceMetadataURL string `env:"RESOURCE_METADATA_URL"`
 }
 
@@ -42,16 +52,36 @@ func main() {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, logger); err != nil {
+	check := flag.Bool("healthcheck", false, "ask the running server whether it runs, and exit")
+	flag.Parse()
+	do := run
+	if *check {
+		do = healthcheck
+	}
+	if err := do(ctx, logger); err != nil {
 		logger.Error("MCP server ended", "err", err)
 		os.Exit(1)
 	}
+}
+
+func healthcheck(ctx context.Context, _ *slog.Logger) error {
+	var cfg struct {
+		Listen string `env:"LISTEN" envDefault:"127.0.0.1:9000"`
+	}
+	if err := env.ParseWithOptions(&cfg, env.Options{Prefix: "MCP_SERVER_"}); err != nil {
+		return err
+	}
+	return loopback.CheckHealth(ctx, cfg.Listen)
 }
 
 func run(ctx context.Context, logger *slog.Logger) error {
 	cfg, err := env.ParseAsWithOptions[config](env.Options{Prefix: "MCP_SERVER_"})
 	if err != nil {
 		return err
+	}
+	secret := cmp.Or(cfg.ClientSecret, strings.TrimSpace(cfg.ClientSecretFile)) // editors end files with a newline
+	if secret == "" {
+		return errors.New("expected MCP_SERVER_CLIENT_SECRET or MCP_SERVER_CLIENT_SECRET_FILE, got neither")
 	}
 	handler, err := mcpserver.New(mcpserver.Config{
 		Issuer:              cfg.Issuer,
@@ -60,7 +90,8 @@ func run(ctx context.Context, logger *slog.Logger) error {
 		APIAudience:         cfg.APIAudience,
 		TokenEndpoint:       cfg.TokenEndpoint,
 		ClientID:            cfg.ClientID,
-		ClientSecret:        strings.TrimSpace(cfg.ClientSecret), // editors end files with a newline
+		ClientSecret:        secret,
+		InsecureAllowHTTP:   cfg.InsecureHTTP,
 		ResourceMetadataURL: cfg.ResourceMetadataURL,
 		Logger:              logger,
 	})
@@ -69,5 +100,5 @@ func run(ctx context.Context, logger *slog.Logger) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/mcp", handler)
-	return loopback.Run(ctx, cfg.Listen, mux, logger)
+	return loopback.Run(ctx, cfg.Listen, loopback.WithHealth(mux), logger)
 }

@@ -15,7 +15,7 @@ func TestRun(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
 
 	err := run(ctx, logger)
-	if err == nil || !strings.Contains(err.Error(), "MCP_SERVER_ISSUER") || !strings.Contains(err.Error(), "MCP_SERVER_CLIENT_SECRET_FILE") {
+	if err == nil || !strings.Contains(err.Error(), "MCP_SERVER_ISSUER") || !strings.Contains(err.Error(), "MCP_SERVER_AUDIENCE") {
 		t.Errorf("without environment: got %v, want the names of what is missing", err)
 	}
 	secret := filepath.Join(t.TempDir(), "secret")
@@ -31,5 +31,32 @@ func TestRun(t *testing.T) {
 	}
 	if err := run(ctx, logger); err != nil {
 		t.Errorf("got %v, want nil", err)
+	}
+}
+
+func TestRunNeedsASecret(t *testing.T) {
+	for name, value := range map[string]string{
+		"LISTEN": "127.0.0.1:0", "ISSUER": "http://127.0.0.1:1/phantom", "AUDIENCE": "https://mcp.example",
+		"API_URL": "http://127.0.0.1:2/", "API_AUDIENCE": "https://api.example",
+		"TOKEN_ENDPOINT": "http://sidecar:9200/token", "INSECURE_HTTP": "true",
+	} {
+		t.Setenv("MCP_SERVER_"+name, value)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	logger := slog.New(slog.DiscardHandler)
+	if err := run(ctx, logger); err == nil || !strings.Contains(err.Error(), "MCP_SERVER_CLIENT_SECRET_FILE") {
+		t.Errorf("without a secret: got %v, want the names of the two settings", err)
+	}
+	t.Setenv("MCP_SERVER_CLIENT_SECRET", "a-secret-of-the-server")
+	if err := run(ctx, logger); err != nil {
+		t.Errorf("got %v, want nil", err)
+	}
+}
+
+func TestHealthcheckNeedsAServer(t *testing.T) {
+	t.Setenv("MCP_SERVER_LISTEN", "127.0.0.1:1")
+	if err := healthcheck(t.Context(), nil); err == nil {
+		t.Error("nobody listens there: got nil, want an error")
 	}
 }

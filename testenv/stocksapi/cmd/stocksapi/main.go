@@ -2,11 +2,16 @@
 //
 //	STOCKS_API_LISTEN    address, default 127.0.0.1:9100
 //	STOCKS_API_ISSUER    issuer whose tokens are trusted, required
+//	STOCKS_API_GATEWAY   a second one: the gateway's issuer of phantom tokens
 //	STOCKS_API_AUDIENCE  name of this API in aud, required
+//
+// With -healthcheck it asks the server that runs with the same environment whether it does,
+// and exits with 0 or 1.
 package main
 
 import (
 	"context"
+	"flag"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -21,6 +26,7 @@ import (
 type config struct {
 	Listen   string `env:"LISTEN" envDefault:"127.0.0.1:9100"`
 	Issuer   string `env:"ISSUER,required,notEmpty"`
+	Gateway  string `env:"GATEWAY"`
 	Audience string `env:"AUDIENCE,required,notEmpty"`
 }
 
@@ -28,10 +34,26 @@ func main() {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, logger); err != nil {
+	check := flag.Bool("healthcheck", false, "ask the running server whether it runs, and exit")
+	flag.Parse()
+	do := run
+	if *check {
+		do = healthcheck
+	}
+	if err := do(ctx, logger); err != nil {
 		logger.Error("stocks API ended", "err", err)
 		os.Exit(1)
 	}
+}
+
+func healthcheck(ctx context.Context, _ *slog.Logger) error {
+	var cfg struct {
+		Listen string `env:"LISTEN" envDefault:"127.0.0.1:9100"`
+	}
+	if err := env.ParseWithOptions(&cfg, env.Options{Prefix: "STOCKS_API_"}); err != nil {
+		return err
+	}
+	return loopback.CheckHealth(ctx, cfg.Listen)
 }
 
 func run(ctx context.Context, logger *slog.Logger) error {
@@ -39,9 +61,9 @@ func run(ctx context.Context, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	handler, err := stocksapi.New(stocksapi.Config{Issuer: cfg.Issuer, Audience: cfg.Audience, Logger: logger})
+	handler, err := stocksapi.New(stocksapi.Config{Issuer: cfg.Issuer, Gateway: cfg.Gateway, Audience: cfg.Audience, Logger: logger})
 	if err != nil {
 		return err
 	}
-	return loopback.Run(ctx, cfg.Listen, handler, logger)
+	return loopback.Run(ctx, cfg.Listen, loopback.WithHealth(handler), logger)
 }

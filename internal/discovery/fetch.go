@@ -1,0 +1,106 @@
+package discovery
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+)
+
+// newClient has a transport of its own: the proxy variables of the environment must not
+// decide whom we believe. Fetches are minutes apart, so no connection is kept.
+func newClient(cfg *Config) *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			TLSClientConfig: &tls.Config{
+				MinVersion:         tls.VersionTLS12,
+				RootCAs:            cfg.CAs,
+				InsecureSkipVerify: cfg.InsecureSkipVerify,
+			},
+			DisableKeepAlives:      true,
+			ForceAttemptHTTP2:      true,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		// Metadata comes from the issuer's own places or from nowhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// discover asks place after place. A place without metadata gives way to the next one;
+// metadata of somebody else and a host that does not answer end the search.
+func (i *Issuer) discover() (*metadata, error) {
+	ctx, cancel := context.WithTimeout(i.ctx, i.cfg.timeout())
+	defer cancel()
+	var tried []string
+	for _, place := range i.places {
+		body, reason, err := i.get(ctx, place)
+		if err != nil {
+			return nil, fmt.Errorf("discovering token.issuer %q at %s: %w", i.cfg.Issuer, place, err)
+		}
+		if reason == "" {
+			m, err := parseMetadata(body, i.cfg.Issuer)
+			if err == nil {
+				return m, nil
+			}
+			if !errors.Is(err, errNoMetadata) {
+				return nil, fmt.Errorf("discovering token.issuer %q at %s: %w; check token.issuer byte for byte", i.cfg.Issuer, place, err)
+			}
+			reason = errNoMetadata.Error()
+		}
+		tried = append(tried, place+" ("+reason+")")
+	}
+	return nil, fmt.Errorf("discovering token.issuer %q: expected metadata at one of %s; check token.issuer, or set introspection_endpoint, token.jwks_uri and phantom_token.token_endpoint where they are needed", i.cfg.Issuer, strings.Join(tried, ", "))
+}
+
+// get returns the body at place, or the reason why there is no document. An error means
+// that the host cannot be asked.
+func (i *Issuer) get(ctx context.Context, place string) (body []byte, reason string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, place, nil)
+	if err != nil {
+		return nil, "", errors.New("expected a URL that can be asked")
+	}
+	req.Header.Set("Accept", "application/json")
+	resp, err := i.client.Do(req)
+	if err != nil {
+		return nil, "", transportCause(err)
+	}
+	defer resp.Body.Close()
+	switch {
+	case resp.StatusCode >= 300 && resp.StatusCode < 400:
+		return nil, fmt.Sprintf("status %d, a redirect, which is not followed", resp.StatusCode), nil
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Sprintf("status %d", resp.StatusCode), nil
+	}
+	body, err = io.ReadAll(io.LimitReader(resp.Body, i.cfg.maxBytes()+1))
+	if err != nil {
+		return nil, "", transportCause(err)
+	}
+	if int64(len(body)) > i.cfg.maxBytes() {
+		return nil, fmt.Sprintf("more than %d bytes", i.cfg.maxBytes()), nil
+	}
+	return body, "", nil
+}
+
+// transportCause keeps of an error of net/http what tells the operator where to look,
+// and drops the texts that quote what the other side sent.
+func transportCause(err error) error {
+	var network *net.OpError
+	var certificate *tls.CertificateVerificationError
+	var timeout net.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.As(err, &certificate):
+		return fmt.Errorf("%w; name its authority in introspection.ca_file or introspection.ca_certificates", certificate)
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return errors.New("expected an answer in time, got none")
+	case errors.As(err, &network):
+		return network
+	default:
+		return errors.New("expected a whole HTTP answer, got something else")
+	}
+}

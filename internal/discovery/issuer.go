@@ -1,0 +1,223 @@
+package discovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"phantomtoken/internal/oauth"
+)
+
+// ErrUnavailable is wrapped by every error of an Issuer's methods: where the endpoint is
+// cannot be known now, or the metadata does not say. The text names the setting to change.
+var ErrUnavailable = errors.New("metadata of the issuer is of no use")
+
+const (
+	// refreshPause is the least time between two fetches while there is metadata in hand.
+	refreshPause = 30 * time.Second
+	// retryPause is the least time between two fetches while there is none: services that
+	// start together should not have to wait long for each other.
+	retryPause = time.Second
+)
+
+// Endpoint is an endpoint at which our client authenticates.
+type Endpoint struct {
+	URL        string
+	AuthMethod string // oauth.AuthBasic or oauth.AuthPost
+}
+
+// Issuer knows the endpoints of one authorization server. It is safe for concurrent use;
+// at most one fetch is under way, shared by all callers and cancelled by none of them.
+type Issuer struct {
+	cfg     Config
+	places  []string
+	origin  string // of the issuer
+	reached string // what stands in its place
+	client  *http.Client
+	ctx     context.Context // of the fetches: ends with Close, not with a caller
+	stop    context.CancelFunc
+
+	mu       sync.Mutex
+	metadata *metadata
+	fetched  time.Time       // when metadata was asked for
+	tried    time.Time       // when the last fetch began
+	failure  error           // of the last fetch that ended
+	flight   <-chan struct{} // closed when the fetch under way ends; nil without one
+	closed   bool
+	fetches  sync.WaitGroup
+}
+
+// New checks cfg; it makes no request. Call Close when done.
+func New(cfg Config) (*Issuer, error) {
+	issuer, reached, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	i := &Issuer{cfg: cfg, origin: originOf(issuer), reached: reached, client: newClient(&cfg)}
+	for _, place := range places(issuer) {
+		i.places = append(i.places, i.rebase(place))
+	}
+	i.ctx, i.stop = context.WithCancel(context.Background())
+	return i, nil
+}
+
+// Close ends a fetch that is under way and waits for it. Later calls find only what was
+// fetched before.
+func (i *Issuer) Close() {
+	i.mu.Lock()
+	i.closed = true
+	i.mu.Unlock()
+	i.stop()
+	i.fetches.Wait()
+}
+
+// IntrospectionEndpoint returns the introspection endpoint (RFC 7662). Where the metadata
+// does not say how clients authenticate there, what it says of the token endpoint counts.
+func (i *Issuer) IntrospectionEndpoint(ctx context.Context) (Endpoint, error) {
+	m, err := i.current(ctx)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	supported := m.introspectionAuth
+	if len(supported) == 0 {
+		supported = m.tokenAuth
+	}
+	return i.endpoint("introspection_endpoint", "introspection_endpoint", m.introspectionEndpoint, supported)
+}
+
+// TokenEndpoint returns the token endpoint (RFC 6749 §3.2).
+func (i *Issuer) TokenEndpoint(ctx context.Context) (Endpoint, error) {
+	m, err := i.current(ctx)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	return i.endpoint("token_endpoint", "phantom_token.token_endpoint", m.tokenEndpoint, m.tokenAuth)
+}
+
+// JWKSURI returns the URL of the issuer's keys.
+func (i *Issuer) JWKSURI(ctx context.Context) (string, error) {
+	m, err := i.current(ctx)
+	if err != nil {
+		return "", err
+	}
+	return i.location("jwks_uri", "token.jwks_uri", m.jwksURI)
+}
+
+func (i *Issuer) endpoint(member, setting, found string, supported []string) (Endpoint, error) {
+	location, err := i.location(member, setting, found)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	method := i.cfg.AuthMethod
+	if method == "" {
+		method = authMethod(supported)
+	}
+	if method == "" {
+		return Endpoint{}, fmt.Errorf("%w: the metadata of %q supports neither %s nor %s at its %s; set introspection.auth_method if it does", ErrUnavailable, i.cfg.Issuer, oauth.AuthBasic, oauth.AuthPost, member)
+	}
+	return Endpoint{URL: location, AuthMethod: method}, nil
+}
+
+// location checks a URL of the metadata. It is shown to nobody: it is the other side's word.
+func (i *Issuer) location(member, setting, found string) (string, error) {
+	if found == "" {
+		return "", fmt.Errorf("%w: the metadata of %q has no %s; set %s", ErrUnavailable, i.cfg.Issuer, member, setting)
+	}
+	found = i.rebase(found)
+	if oauth.CheckTransport(found, i.cfg.InsecureHosts) != nil {
+		return "", fmt.Errorf("%w: the %s in the metadata of %q is not acceptable: expected https, or http to this machine or to a host in insecure_http_hosts; set %s", ErrUnavailable, member, i.cfg.Issuer, setting)
+	}
+	return found, nil
+}
+
+// rebase puts the internal origin in the place of the issuer's. Other hosts, as a server
+// names them that answers with the host it was asked by, stay.
+func (i *Issuer) rebase(location string) string {
+	u, err := url.Parse(location)
+	if err != nil || i.reached == i.origin || originOf(u) != i.origin {
+		return location
+	}
+	return i.reached + strings.TrimPrefix(location, i.origin)
+}
+
+// current returns the metadata: what is in hand, while it is not too old, and else what
+// the issuer says now. ctx bounds the wait of this caller.
+func (i *Issuer) current(ctx context.Context) (*metadata, error) {
+	i.mu.Lock()
+	now := i.cfg.Now()
+	m, usable := i.metadata, i.usable(now)
+	if usable && now.Sub(i.fetched) < i.cfg.refresh() {
+		i.mu.Unlock()
+		return m, nil
+	}
+	flight := i.flight
+	if flight == nil && i.mayFetch(now, usable) {
+		flight = i.start(now)
+	}
+	i.mu.Unlock()
+	if usable {
+		return m, nil // the fetch goes on behind it
+	}
+
+	if flight != nil {
+		select {
+		case <-flight:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: waiting for the metadata of token.issuer %q: %w", ErrUnavailable, i.cfg.Issuer, ctx.Err())
+		}
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	switch {
+	case i.usable(i.cfg.Now()):
+		return i.metadata, nil
+	case i.failure != nil:
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, i.failure)
+	default:
+		return nil, fmt.Errorf("%w: the configuration is no longer in use", ErrUnavailable)
+	}
+}
+
+// usable, mayFetch and start want i.mu held.
+func (i *Issuer) usable(now time.Time) bool {
+	return i.metadata != nil && now.Sub(i.fetched) < i.cfg.maxStale()
+}
+
+func (i *Issuer) mayFetch(now time.Time, usable bool) bool {
+	pause := retryPause
+	if usable {
+		pause = refreshPause
+	}
+	return !i.closed && (i.tried.IsZero() || now.Sub(i.tried) >= pause)
+}
+
+func (i *Issuer) start(now time.Time) <-chan struct{} {
+	flight := make(chan struct{})
+	i.flight, i.tried = flight, now
+	i.fetches.Go(func() {
+		m, err := i.discover()
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		if err == nil {
+			// The time of asking: the answer cannot be younger.
+			i.metadata, i.fetched = m, now
+		} else if i.usable(now) {
+			i.cfg.Logger.Warn("refreshing issuer metadata failed, the old goes on serving", "issuer", i.cfg.Issuer, "err", err)
+		}
+		i.failure, i.flight = err, nil
+		close(flight)
+	})
+	return flight
+}

@@ -1,0 +1,7 @@
+package keycloak
+
+// What is tested without a Keycloak.
+var (
+	Verify = verify
+	Unpack = unpack
+)

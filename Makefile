@@ -12,10 +12,10 @@ RACE := $(shell command -v $$($(GO) env CC | cut -d' ' -f1) >/dev/null 2>&1 && e
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check promises test-keycloak keycloak bench fuzz keys clean up down logs env check-deploy release-check
+.PHONY: help build demo test check promises test-keycloak keycloak test-oidc-provider bench fuzz keys clean up down logs env check-deploy release-check
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/phantom-token (Kong plugin) and bin/token-exchange-sidecar
 	$(BUILD) -o bin/phantom-token ./kong-plugin
@@ -60,6 +60,15 @@ test-keycloak: ## run the chain with a real Keycloak and a real browser; see doc
 
 keycloak: ## run a real Keycloak with the sample realm until Ctrl-C; ARGS=-help
 	@$(GO) run ./testenv/keycloak/cmd/keycloak $(ARGS)
+
+test-oidc-provider: ## run the chain with npm's oidc-provider; see docs/identity-providers.md
+	@echo "== oidc-provider"
+	$(GO) vet -tags oidcprovider ./testenv/oidcprovider
+	$(GO) tool staticcheck -tags oidcprovider ./testenv/oidcprovider
+	@out="$$($(GO) test -tags oidcprovider -count=1 -timeout 4m -v ./testenv/oidcprovider 2>&1)" && ok=yes || ok=no; \
+	if [ $$ok = no ]; then printf '%s\n' "$$out"; fi; \
+	printf '%s\n' "$$out" | sed -nE 's/^    --- (PASS|FAIL|SKIP): TestOIDCProvider\/(.*) \(.*\)$$/\1  \2/p' | tr '_' ' '; \
+	[ $$ok = yes ]
 
 bench: ## run the benchmarks, each as a ratio to the same work without us
 	@$(GO) test -p 1 -run '^$$' -bench . -benchmem ./... | $(GO) run ./testenv/ratio

@@ -79,6 +79,9 @@ func (c *Config) checkMode(p *problems, mode string) {
 	if c.Token.Issuer == "" {
 		p.add("token.issuer", "expected with phantom_token.mode exchange the issuer whose keys verify the exchanged token, got nothing")
 	}
+	if t.Audience == "" {
+		p.add("phantom_token.audience", "expected with phantom_token.mode exchange the upstream's own identifier, got nothing: a token without it could be sent here again from outside")
+	}
 }
 
 // exchangeScopes are the scopes that mode exchange may ask for. Without one the provider

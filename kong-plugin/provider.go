@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -188,6 +189,10 @@ func (p *provider) makeExchange(endpoint discovery.Endpoint) (*tokenexchange.Cli
 		AuthMethod:   tokenexchange.AuthMethod(endpoint.AuthMethod),
 		Timeout:      s.Timeout,
 		Transport: &http.Transport{
+			// A dial outlives the request that asked for it and keeps its place among the
+			// connections: without bounds of its own a silent peer would take them all for good.
+			DialContext:         (&net.Dialer{Timeout: s.Timeout}).DialContext,
+			TLSHandshakeTimeout: s.Timeout,
 			TLSClientConfig: &tls.Config{
 				MinVersion:         tls.VersionTLS12,
 				RootCAs:            p.cas,

@@ -15,7 +15,8 @@ import (
 // Config says whose metadata is looked for and how. Issuer is required.
 type Config struct {
 	// Issuer is the issuer identifier: https, or http to a loopback host or to one of
-	// InsecureHosts, without query and fragment. Metadata must name it byte by byte.
+	// InsecureHosts, without query and fragment. Metadata must name it byte by byte. What
+	// metadata that came over https names is https, or on one of InsecureHosts.
 	Issuer        string
 	InsecureHosts []string
 
@@ -71,27 +72,32 @@ func (c *Config) maxStale() time.Duration {
 	return max(24*time.Hour, c.refresh())
 }
 
-// check returns the parsed issuer and the origin in its place, which may be its own.
-func (c *Config) check() (issuer *url.URL, reached string, err error) {
+// check returns the parsed issuer and the URL whose origin is in its place, which may be
+// its own.
+func (c *Config) check() (issuer, reached *url.URL, err error) {
 	if err := oauth.CheckTransport(c.Issuer, c.InsecureHosts); err != nil && c.InternalURL == "" {
-		return nil, "", fmt.Errorf("token.issuer: %w", err)
+		return nil, nil, fmt.Errorf("token.issuer: %w", err)
+	}
+	// Reached elsewhere or not, it is an http or https URL: endpoints below it are, too.
+	if _, err := oauth.ParseResource(c.Issuer); err != nil {
+		return nil, nil, fmt.Errorf("token.issuer: %w", err)
 	}
 	issuer, err = url.Parse(c.Issuer)
-	if err != nil || issuer.Host == "" || issuer.User != nil || strings.ContainsAny(c.Issuer, "?#") {
-		return nil, "", errors.New("token.issuer: expected a URL without query, fragment and user information")
+	if err != nil || strings.ContainsAny(c.Issuer, "?#") {
+		return nil, nil, errors.New("token.issuer: expected a URL without query, fragment and user information")
 	}
 	if c.AuthMethod != "" && c.AuthMethod != oauth.AuthBasic && c.AuthMethod != oauth.AuthPost {
-		return nil, "", fmt.Errorf("introspection.auth_method: expected %s or %s, got %q", oauth.AuthBasic, oauth.AuthPost, c.AuthMethod)
+		return nil, nil, fmt.Errorf("introspection.auth_method: expected %s or %s, got %q", oauth.AuthBasic, oauth.AuthPost, c.AuthMethod)
 	}
 	if c.InternalURL == "" {
-		return issuer, originOf(issuer), nil
+		return issuer, issuer, nil
 	}
 	if err := oauth.CheckTransport(c.InternalURL, c.InsecureHosts); err != nil {
-		return nil, "", fmt.Errorf("token.internal_url: %w", err)
+		return nil, nil, fmt.Errorf("token.internal_url: %w", err)
 	}
 	internal, err := url.Parse(c.InternalURL)
 	if err != nil || strings.TrimSuffix(c.InternalURL, "/") != originOf(internal) {
-		return nil, "", errors.New("token.internal_url: expected scheme, host and port alone, got more")
+		return nil, nil, errors.New("token.internal_url: expected scheme, host and port alone, got more")
 	}
-	return issuer, originOf(internal), nil
+	return issuer, internal, nil
 }

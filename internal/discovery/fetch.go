@@ -12,10 +12,14 @@ import (
 )
 
 // newClient has a transport of its own: the proxy variables of the environment must not
-// decide whom we believe. Fetches are minutes apart, so no connection is kept.
+// decide whom we believe. Fetches are minutes apart, so no connection is kept. The
+// transport has bounds of its own for connecting: it goes on with that after the request
+// has ended, so a host that hangs would collect connections otherwise.
 func newClient(cfg *Config) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
+			DialContext:         (&net.Dialer{Timeout: cfg.timeout()}).DialContext,
+			TLSHandshakeTimeout: cfg.timeout(),
 			TLSClientConfig: &tls.Config{
 				MinVersion:         tls.VersionTLS12,
 				RootCAs:            cfg.CAs,

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,10 +21,11 @@ import (
 var ErrUnavailable = errors.New("metadata of the issuer is of no use")
 
 const (
-	// refreshPause is the least time between two fetches while there is metadata in hand.
+	// refreshPause is the least time after a fetch while there is metadata in hand.
 	refreshPause = 30 * time.Second
-	// retryPause is the least time between two fetches while there is none: services that
-	// start together should not have to wait long for each other.
+	// retryPause is the least time after a fetch that failed while there is none: services that
+	// start together should not have to wait long for each other. It doubles with every
+	// failure, up to refreshPause.
 	retryPause = time.Second
 )
 
@@ -37,8 +40,8 @@ type Endpoint struct {
 type Issuer struct {
 	cfg     Config
 	places  []string
-	origin  string // of the issuer
-	reached string // what stands in its place
+	origin  string   // of the issuer
+	reached *url.URL // scheme and host of what stands in its place
 	client  *http.Client
 	ctx     context.Context // of the fetches: ends with Close, not with a caller
 	stop    context.CancelFunc
@@ -46,8 +49,9 @@ type Issuer struct {
 	mu       sync.Mutex
 	metadata *metadata
 	fetched  time.Time       // when metadata was asked for
-	tried    time.Time       // when the last fetch began
+	ended    time.Time       // when the last fetch ended; zero: none has
 	failure  error           // of the last fetch that ended
+	failures int             // in a row
 	flight   <-chan struct{} // closed when the fetch under way ends; nil without one
 	closed   bool
 	fetches  sync.WaitGroup
@@ -81,6 +85,7 @@ func (i *Issuer) Close() {
 	i.mu.Unlock()
 	i.stop()
 	i.fetches.Wait()
+	i.client.CloseIdleConnections()
 }
 
 // IntrospectionEndpoint returns the introspection endpoint (RFC 7662). Where the metadata
@@ -135,21 +140,48 @@ func (i *Issuer) location(member, setting, found string) (string, error) {
 	if found == "" {
 		return "", fmt.Errorf("%w: the metadata of %q has no %s; set %s", ErrUnavailable, i.cfg.Issuer, member, setting)
 	}
+	// What is no plain URL is refused as it stands, before anything of it is replaced.
+	if _, err := oauth.ParseResource(found); err != nil {
+		return "", i.refuse(member, setting, "https, or http to this machine or to a host in insecure_http_hosts")
+	}
 	found = i.rebase(found)
 	if oauth.CheckTransport(found, i.cfg.InsecureHosts) != nil {
-		return "", fmt.Errorf("%w: the %s in the metadata of %q is not acceptable: expected https, or http to this machine or to a host in insecure_http_hosts; set %s", ErrUnavailable, member, i.cfg.Issuer, setting)
+		return "", i.refuse(member, setting, "https, or http to this machine or to a host in insecure_http_hosts")
+	}
+	if i.reached.Scheme == "https" && !i.securely(found) {
+		return "", i.refuse(member, setting, "https, as the metadata came, or a host in insecure_http_hosts")
 	}
 	return found, nil
 }
 
+func (i *Issuer) refuse(member, setting, expected string) error {
+	return fmt.Errorf("%w: the %s in the metadata of %q is not acceptable: expected %s; set %s", ErrUnavailable, member, i.cfg.Issuer, expected, setting)
+}
+
+// securely reports whether location is https, or on a host to which the operator allows
+// http by name. That a host is this machine is no reason: an issuer that is reached over
+// the network has no business there.
+func (i *Issuer) securely(location string) bool {
+	u, err := url.Parse(location)
+	if err != nil || u.Scheme == "https" {
+		return err == nil
+	}
+	return slices.ContainsFunc(i.cfg.InsecureHosts, func(host string) bool {
+		return strings.EqualFold(host, u.Hostname()) || strings.EqualFold(host, u.Host) ||
+			u.Port() == "" && strings.EqualFold(host, net.JoinHostPort(u.Hostname(), "80"))
+	})
+}
+
 // rebase puts the internal origin in the place of the issuer's. Other hosts, as a server
-// names them that answers with the host it was asked by, stay.
+// names them that answers with the host it was asked by, stay. The URL is put together
+// from its parsed parts: one origin can be written in several ways.
 func (i *Issuer) rebase(location string) string {
 	u, err := url.Parse(location)
-	if err != nil || i.reached == i.origin || originOf(u) != i.origin {
+	if err != nil || originOf(i.reached) == i.origin || u.User != nil || !strings.EqualFold(originOf(u), i.origin) {
 		return location
 	}
-	return i.reached + strings.TrimPrefix(location, i.origin)
+	u.Scheme, u.Host = i.reached.Scheme, i.reached.Host
+	return u.String()
 }
 
 // current returns the metadata: what is in hand, while it is not too old, and else what
@@ -195,26 +227,36 @@ func (i *Issuer) usable(now time.Time) bool {
 	return i.metadata != nil && now.Sub(i.fetched) < i.cfg.maxStale()
 }
 
+// mayFetch counts from the end of the last fetch: one that hangs takes longer than the
+// pause, and callers would follow each other into the next one.
 func (i *Issuer) mayFetch(now time.Time, usable bool) bool {
-	pause := retryPause
-	if usable {
-		pause = refreshPause
+	pause := refreshPause
+	if !usable {
+		pause = retryPause
+		for n := 1; n < i.failures && pause < refreshPause; n++ {
+			pause *= 2
+		}
+		pause = min(pause, refreshPause)
 	}
-	return !i.closed && (i.tried.IsZero() || now.Sub(i.tried) >= pause)
+	return !i.closed && (i.ended.IsZero() || now.Sub(i.ended) >= pause)
 }
 
 func (i *Issuer) start(now time.Time) <-chan struct{} {
 	flight := make(chan struct{})
-	i.flight, i.tried = flight, now
+	i.flight = flight
 	i.fetches.Go(func() {
 		m, err := i.discover()
 		i.mu.Lock()
 		defer i.mu.Unlock()
+		i.ended = i.cfg.Now()
 		if err == nil {
 			// The time of asking: the answer cannot be younger.
-			i.metadata, i.fetched = m, now
-		} else if i.usable(now) {
-			i.cfg.Logger.Warn("refreshing issuer metadata failed, the old goes on serving", "issuer", i.cfg.Issuer, "err", err)
+			i.metadata, i.fetched, i.failures = m, now, 0
+		} else {
+			i.failures++
+			if i.usable(now) {
+				i.cfg.Logger.Warn("refreshing issuer metadata failed, the old goes on serving", "issuer", i.cfg.Issuer, "err", err)
+			}
 		}
 		i.failure, i.flight = err, nil
 		close(flight)

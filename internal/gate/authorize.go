@@ -110,16 +110,21 @@ func checkAudience(audience []string, policy *TokenPolicy, res *resource) *refus
 	case res == nil && len(policy.Audiences) == 0:
 		return misconfigured("resource: expected a URL, since the route has no hosts to derive it from, got none; set resource or token.audience, or switch token.audience_check off")
 	}
-	for _, aud := range audience {
-		if res != nil && res.id.Matches(aud) || slices.Contains(policy.Audiences, aud) {
-			return nil
-		}
+	if named(audience, policy, res) {
+		return nil
 	}
 	expected := strings.Join(policy.Audiences, " ")
 	if res != nil {
 		expected = res.id.String()
 	}
 	return invalidToken(fmt.Sprintf("audience is %q, expected %q", audience, expected))
+}
+
+// named reports whether audience names the resource, or a name that stands for it.
+func named(audience []string, policy *TokenPolicy, res *resource) bool {
+	return slices.ContainsFunc(audience, func(aud string) bool {
+		return res != nil && res.id.Matches(aud) || slices.Contains(policy.Audiences, aud)
+	})
 }
 
 func (c *RequiredClaim) satisfied(claims map[string]any) bool {

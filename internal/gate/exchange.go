@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"phantomtoken/internal/keyring"
@@ -24,7 +25,7 @@ type Exchange struct {
 	Client Exchanger
 	// Verifier checks what comes back: signature, issuer, audience, dates.
 	Verifier *keyring.Verifier
-	// Audience is asked for; empty asks for none and takes what the scopes lead to.
+	// Audience is asked for. It must not be one that this gate accepts from clients.
 	Audience string
 	// Scopes are asked for as far as the access token has them; at least one must remain,
 	// since a request without scope is answered by some providers with a token that has
@@ -36,8 +37,8 @@ type Exchange struct {
 const exchangeRoom = 2 << 10
 
 func (x *Exchange) check() error {
-	if x.Client == nil || x.Verifier == nil || len(x.Scopes) == 0 {
-		return errors.New("expected client, verifier and scopes of the exchange, got none")
+	if x.Client == nil || x.Verifier == nil || len(x.Scopes) == 0 || x.Audience == "" {
+		return errors.New("expected client, verifier, audience and scopes of the exchange, got none")
 	}
 	return nil
 }
@@ -72,22 +73,31 @@ func (x *Exchange) issue(ctx context.Context, a *admitted) (string, *refusal) {
 	return token, nil
 }
 
+// What an exchange may end with beside the errors of the exchanger and the verifier.
+var (
+	errEcho             = errors.New("expected another token from the exchange, got the access token itself")
+	errInward           = errors.New("expected an exchanged token for the upstream alone, got one that this gateway would accept from outside (phantom_token.audience)")
+	errExpiredMeanwhile = errors.New("the access token expired during the exchange")
+)
+
 // errNarrowed says that the provider granted less than was asked for.
 var errNarrowed = errors.New("the provider granted less scope than was asked for")
 
 // exchange makes the call and verifies what comes back. The token is used no longer than
 // it, the access token and the provider's word about it (expires_in) allow.
 func (x *Exchange) exchange(ctx context.Context, a *admitted, scopes oauth.Scopes) (string, time.Time, error) {
-	req := tokenexchange.Request{SubjectToken: a.token, Scope: scopes}
-	if x.Audience != "" {
-		req.Audience = []string{x.Audience}
-	}
-	res, err := x.Client.Exchange(ctx, req)
+	res, err := x.Client.Exchange(ctx, tokenexchange.Request{
+		SubjectToken: a.token, Scope: scopes, Audience: []string{x.Audience},
+	})
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	if granted := oauth.Scopes(res.Scope); !granted.Contains(scopes) {
-		return "", time.Time{}, fmt.Errorf("%w: got %q, asked for %q", errNarrowed, granted, scopes)
+	if res.AccessToken == a.token {
+		return "", time.Time{}, errEcho
+	}
+	granted := oauth.Scopes(res.Scope)
+	if missing := slices.DeleteFunc(slices.Clone(scopes), func(s string) bool { return slices.Contains(granted, s) }); len(missing) > 0 {
+		return "", time.Time{}, fmt.Errorf("%w: lacks %q", errNarrowed, missing)
 	}
 	verified, err := x.Verifier.Verify(ctx, res.AccessToken)
 	if err != nil {
@@ -99,6 +109,15 @@ func (x *Exchange) exchange(ctx context.Context, a *admitted, scopes oauth.Scope
 	}
 	if got.Claims["cnf"] != nil {
 		return "", time.Time{}, errors.New("verifying the exchanged token: expected a bearer token, got one that is bound to a key (cnf)")
+	}
+	if !in.Scope.Contains(got.Scope) {
+		return "", time.Time{}, errors.New("verifying the exchanged token: expected no more scope than the access token has, got more")
+	}
+	if a.opens(got.Audience) {
+		return "", time.Time{}, errInward
+	}
+	if !in.Expiry.IsZero() && !a.clock().Before(in.Expiry) {
+		return "", time.Time{}, errExpiredMeanwhile
 	}
 	expiry := got.Expiry
 	if res.ExpiresIn > 0 {

@@ -131,13 +131,6 @@ func TestExchange(t *testing.T) {
 			t.Errorf("request is %+v, want the access token, scope mcp:read and the audience", r)
 		}
 	})
-	t.Run("without an audience none is named", func(t *testing.T) {
-		w, s := newExchange(t, func(_ *gate.Config, x *gate.Exchange) { x.Audience = "" })
-		wantForwarded(t, w, w.bearer(goodToken))
-		if len(s.requests[0].Audience) != 0 {
-			t.Errorf("audience %q, want none", s.requests[0].Audience)
-		}
-	})
 	t.Run("once for the life of the result", func(t *testing.T) {
 		w, s := newExchange(t, func(c *gate.Config, _ *gate.Exchange) { c.CacheTTL = time.Hour })
 		first := wantForwarded(t, w, w.bearer(goodToken))
@@ -399,5 +392,58 @@ func TestGateRefusesWaysThatCannotWork(t *testing.T) {
 		if _, err := gate.New(cfg); err == nil {
 			t.Errorf("%s: a way without settings was accepted", name)
 		}
+	}
+}
+
+// Whatever the provider answers: the access token itself, one that this gate would accept
+// from outside, one of more scope, or one that came too late never goes upstream.
+func TestExchangedTokensThatMustNotGoUpstream(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(*world, *swapper)
+		status int
+	}{
+		{name: "ProviderEchoesTheAccessToken", status: 500, change: func(w *world, s *swapper) {
+			s.response = func(r *tokenexchange.Response) { r.AccessToken = goodToken }
+		}},
+		{name: "AudienceHoldsOurResourceToo", status: 500, change: func(w *world, s *swapper) {
+			s.token.Audience = []string{upstreamAud, resourceURL}
+		}},
+		{name: "AccessTokenExpiredMeanwhile", status: 401, change: func(w *world, s *swapper) {
+			w.idp.answer[goodToken] = claims(map[string]any{"exp": start.Add(2 * time.Second).Unix()})
+			s.response = func(*tokenexchange.Response) { w.now = start.Add(3 * time.Second) }
+		}},
+		{name: "UnknownStatusSaysNothingOfTheToken", status: 503, change: func(w *world, s *swapper) {
+			s.err = &tokenexchange.Error{Status: 400}
+		}},
+		{name: "WrongEndpoint", status: 500, change: func(w *world, s *swapper) {
+			s.err = &tokenexchange.Error{Status: 404}
+		}},
+		{name: "RequestOfOursThatWasNeverSent", status: 500, change: func(w *world, s *swapper) {
+			s.err = &tokenexchange.Error{Code: tokenexchange.ErrorInvalidRequest}
+		}},
+		{name: "ProvidersOwnError", status: 503, change: func(w *world, s *swapper) {
+			s.err = &tokenexchange.Error{Status: 400, Code: tokenexchange.ErrorServerError}
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w, s := newExchange(t, nil)
+			tt.change(w, s)
+			for range 2 { // nothing of it is kept
+				if d := w.bearer(goodToken); d.Answer == nil || d.Answer.Status != tt.status {
+					t.Fatalf("got %+v, want %d; log: %s", d, tt.status, w.log.String())
+				}
+			}
+		})
+	}
+}
+
+// The JWT beside an introspection answer that is the access token itself.
+func TestRelayNeverForwardsTheAccessToken(t *testing.T) {
+	w := newWorld(t, func(c *gate.Config) { c.Phantom = &gate.Relay{} })
+	w.idp.jwt = goodToken
+	if d := w.bearer(goodToken); d.Answer == nil || d.Answer.Status != 500 {
+		t.Errorf("got %+v, want 500", d)
 	}
 }

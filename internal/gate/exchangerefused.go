@@ -25,6 +25,12 @@ func exchangeRefused(err error) *refusal {
 		r := denied("phantom_token.exchange_scope: the provider grants less than it was asked for; let the client of the gateway have these scopes there", textNotExchanged)
 		r.inner = err
 		return r
+	case errors.Is(err, errEcho), errors.Is(err, errInward):
+		r := misconfigured("phantom_token.mode: the provider answers the exchange with a token that must not go upstream")
+		r.inner = err
+		return r
+	case errors.Is(err, errExpiredMeanwhile):
+		return invalidToken(err.Error())
 	case !errors.As(err, &refused):
 		return unavailable("exchanging the access token", err)
 	case errors.Is(err, tokenexchange.ErrUnavailable) || refused.Status >= http.StatusInternalServerError:
@@ -35,6 +41,13 @@ func exchangeRefused(err error) *refusal {
 		return r
 	}
 	r := exchangeVerdict(refused)
+	switch {
+	case refused.Status == 0, refused.Code == "" && (refused.Status == http.StatusNotFound || refused.Status == http.StatusMethodNotAllowed):
+		r = misconfigured("phantom_token.token_endpoint: expected an endpoint of RFC 8693, got something else; check it, or what token.issuer says")
+	case refused.Code == "", refused.Code == tokenexchange.ErrorServerError, refused.Code == "slow_down":
+		// Somebody between us and the provider, or its own trouble: it says nothing of the token.
+		r = unavailable("exchanging the access token", err)
+	}
 	r.inner = err // the code and the status, not the provider's own text
 	return r
 }

@@ -76,7 +76,7 @@ func (g *Gate) Decide(ctx context.Context, req Request, gw Gateway) Decision {
 	if refusal := authorize(entry.Introspection, &g.cfg, res, g.now()); refusal != nil {
 		return g.refuse(&req, res, refusal.of(token))
 	}
-	phantom, refusal := g.phantom(ctx, token, entry)
+	phantom, refusal := g.phantom(ctx, token, entry, res)
 	if refusal != nil {
 		return g.refuse(&req, res, refusal.of(token))
 	}

@@ -35,7 +35,10 @@ type admitted struct {
 	entry   *tokencache.Entry
 	profile [32]byte // of the phantom token it needs
 	now     time.Time
+	clock   func() time.Time
 	timeout time.Duration // for a call to the provider
+	// opens reports whether a token for this audience would be accepted here from outside.
+	opens func(audience []string) bool
 }
 
 // reuseMargin is the remaining life under which a phantom token is replaced, so that it
@@ -43,17 +46,21 @@ type admitted struct {
 const reuseMargin = 30 * time.Second
 
 // phantom is the token that goes upstream in place of token.
-func (g *Gate) phantom(ctx context.Context, token string, entry *tokencache.Entry) (string, *refusal) {
+func (g *Gate) phantom(ctx context.Context, token string, entry *tokencache.Entry, res *resource) (string, *refusal) {
 	now := g.now()
 	if kept, ok := entry.Phantom(g.profile, now); ok {
 		return kept, nil
 	}
 	phantom, refusal := g.cfg.Phantom.issue(ctx, &admitted{
-		token: token, entry: entry, profile: g.profile, now: now, timeout: g.cfg.Timeout,
+		token: token, entry: entry, profile: g.profile, now: now, clock: g.now, timeout: g.cfg.Timeout,
+		opens: func(audience []string) bool { return named(audience, &g.cfg.Token, res) },
 	})
 	if refusal != nil && refusal.err.Code == oauth.ErrorInvalidToken {
 		// The provider takes back what it said of the token: the next request asks anew.
 		g.cfg.Cache.Remove(tokencache.NewKey(token, g.answers))
+	}
+	if phantom == token && refusal == nil {
+		return "", misconfigured("phantom_token.mode: the provider gave the access token itself for the upstream, which must never get it")
 	}
 	return phantom, refusal
 }

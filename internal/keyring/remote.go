@@ -119,8 +119,12 @@ func NewRemoteKeys(cfg RemoteConfig) (*RemoteKeys, error) {
 		client: &http.Client{
 			// A transport of our own: the proxy variables of the environment must not
 			// decide from where keys come. Fetches are minutes apart, so no connection is
-			// kept for the next.
+			// kept for the next. Connecting has bounds of its own: the transport goes on
+			// with it after the request has ended, so an issuer that hangs would collect
+			// connections otherwise.
 			Transport: &http.Transport{
+				DialContext:         (&net.Dialer{Timeout: cfg.timeout()}).DialContext,
+				TLSHandshakeTimeout: cfg.timeout(),
 				TLSClientConfig: &tls.Config{
 					MinVersion:         tls.VersionTLS12,
 					RootCAs:            cfg.CAs,
@@ -145,6 +149,7 @@ func (r *RemoteKeys) Close() {
 	r.mu.Unlock()
 	r.stop()
 	r.fetches.Wait()
+	r.client.CloseIdleConnections()
 }
 
 // Keys implements KeySource. A set older than Refresh is fetched again; until that has

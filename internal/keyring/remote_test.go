@@ -530,3 +530,40 @@ func TestNewRemoteKeysRefuses(t *testing.T) {
 		t.Errorf("a host allowed by name: %v", err)
 	}
 }
+
+// TestRemoteKeysHungHandshakesAreNotCollected: an issuer that accepts and says nothing
+// loses the connection soon after the fetch.
+//
+// Covers: BC-15
+func TestRemoteKeysHungHandshakesAreNotCollected(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ended := make(chan error, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			ended <- err
+			return
+		}
+		defer conn.Close()
+		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			ended <- err
+			return
+		}
+		for b := make([]byte, 4096); err == nil; { // the hello, and then the end
+			_, err = conn.Read(b)
+		}
+		ended <- err
+	}()
+	keys := newRemote(t, "https://"+l.Addr().String()+"/keys", newClock(), func(c *keyring.RemoteConfig) { c.Timeout = 50 * time.Millisecond })
+	if _, err := keys.Keys(t.Context(), "any"); !errors.Is(err, keyring.ErrKeysUnavailable) {
+		t.Errorf("Keys = %v, want ErrKeysUnavailable", err)
+	}
+	var network net.Error
+	if err := <-ended; errors.As(err, &network) && network.Timeout() {
+		t.Error("the connection was still open after 10 s, want it closed")
+	}
+}

@@ -24,11 +24,20 @@ func (v *visit) authorizationServers(ctx context.Context, s *Step) {
 		s.skip("no metadata names one")
 		return
 	}
+	asked := 0
 	for _, issuer := range issuers {
+		if v.checkLocation(issuer) != nil {
+			continue // told with the metadata; nobody is sent there by us
+		}
+		asked++
 		if found := v.discover(ctx, s, issuer); found != nil {
 			v.servers = append(v.servers, found)
 			v.judgeServer(s, found)
 		}
+	}
+	if asked == 0 {
+		s.skip("the metadata names none that may be asked")
+		return
 	}
 	s.Seen = strings.Join(issuers, " ")
 }
@@ -76,8 +85,8 @@ func (v *visit) judgeServer(s *Step, as *server) {
 	whose := " of " + as.issuer
 	for _, name := range []string{"authorization_endpoint", "token_endpoint"} {
 		endpoint := text(as.document, name)
-		if err := oauth.CheckTransport(endpoint, nil); err != nil {
-			s.fault("AS-02", fmt.Sprintf("%s%s is %q", name, whose, endpoint), "an https URL", "correct the public URL of the authorization server")
+		if err := v.checkLocation(endpoint); err != nil {
+			s.fault("AS-02", fmt.Sprintf("%s%s is %q", name, whose, endpoint), "an https URL that other computers reach", "correct the public URL of the authorization server")
 		}
 	}
 	if methods := texts(as.document, "code_challenge_methods_supported"); !slices.Contains(methods, "S256") {

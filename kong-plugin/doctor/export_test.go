@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 )
 
@@ -23,4 +24,10 @@ func DescribeChallenges(value string) string {
 		all = append(all, c.scheme+"["+strings.Join(params, " ")+"]")
 	}
 	return strings.Join(all, " ")
+}
+
+// MayBeNamed reports whether a visit of visited goes to location.
+func MayBeNamed(visited, location string) bool {
+	u, err := url.Parse(visited)
+	return err == nil && (&visit{url: u}).checkLocation(location) == nil
 }

@@ -16,7 +16,7 @@ import (
 func (v *visit) metadata(ctx context.Context, s *Step) {
 	place := v.id.MetadataURL()
 	if named := v.challenge.get(oauth.ParamResourceMetadata); named != "" && named != place {
-		if u, err := url.Parse(named); err == nil && (u.Scheme == "https" || u.Scheme == v.url.Scheme) && u.Host != "" {
+		if u, err := url.Parse(named); err == nil && (v.sameOrigin(u) || v.checkLocation(named) == nil) {
 			if document := v.readMetadata(ctx, s, named, "CH-15"); document != nil {
 				v.document = document
 			}
@@ -81,8 +81,8 @@ func (v *visit) judgeMetadata(s *Step, document map[string]any) {
 		s.fault("MCP-06", "no authorization_servers", "at least one issuer", "set authorization_servers")
 	}
 	for _, issuer := range servers {
-		if u, err := url.Parse(issuer); err != nil || u.Host == "" || u.Scheme != "https" && !oauth.IsLoopbackHost(u.Hostname()) {
-			s.fault("AS-01", "authorization server "+issuer, "an https URL", "set authorization_servers to the public issuer")
+		if v.checkLocation(issuer) != nil {
+			s.fault("AS-01", "authorization server "+issuer, "an https URL that other computers reach", "set authorization_servers to the public issuer")
 		}
 	}
 	for _, name := range slices.Sorted(keys(document)) {

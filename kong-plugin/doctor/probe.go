@@ -26,6 +26,7 @@ func newClient(cfg Config, insecure bool) *http.Client {
 	return &http.Client{
 		Timeout: cfg.Timeout,
 		Transport: &http.Transport{
+			DialContext:            (&net.Dialer{Timeout: cfg.Timeout}).DialContext,
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.CAs, InsecureSkipVerify: insecure},
 			TLSHandshakeTimeout:    cfg.Timeout,
 			ForceAttemptHTTP2:      true,

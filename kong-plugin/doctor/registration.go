@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-
-	"phantomtoken/internal/oauth"
 )
 
 // redirectURI is where the registered client would listen: loopback, as native clients do
@@ -33,8 +31,8 @@ func (v *visit) registration(ctx context.Context, s *Step) {
 	}
 	endpoint := text(as.document, "registration_endpoint")
 	s.Seen = endpoint
-	if err := oauth.CheckTransport(endpoint, nil); err != nil {
-		s.fault("AS-02", "registration_endpoint "+endpoint, "an https URL", "correct the public URL of the authorization server")
+	if err := v.checkLocation(endpoint); err != nil {
+		s.fault("AS-02", "registration_endpoint "+endpoint, "an https URL that other computers reach", "correct the public URL of the authorization server")
 		return
 	}
 	if !v.cfg.Register {

@@ -75,16 +75,16 @@ func (b *browser) authorize(ctx context.Context, address, user, password string)
 	if err != nil {
 		return err
 	}
-	if login, ok := page.formWith("password"); ok {
-		if page, err = b.submit(ctx, page, login, url.Values{"username": {user}, "password": {password}}); err != nil {
+	if login, values, ok := page.signIn(user, password); ok {
+		if page, err = b.submit(ctx, page, login, values); err != nil {
 			return err
 		}
 	}
-	consent, ok := page.formWith("accept")
+	consent, values, ok := page.allow()
 	if !ok {
 		return fmt.Errorf("signing in: expected a consent page, got %q with status %d: %s", page.Title, page.Status, page.Text)
 	}
-	page, err = b.submit(ctx, page, consent, url.Values{"accept": {"yes"}})
+	page, err = b.submit(ctx, page, consent, values)
 	if err != nil {
 		return err
 	}

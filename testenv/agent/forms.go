@@ -98,3 +98,24 @@ func (p *Page) formWith(name string) (form, bool) {
 	}
 	return form{}, false
 }
+
+// signIn is the form that asks who the user is, with the answer. The authorization servers
+// of the tests call its fields username and password, or login and password.
+func (p *Page) signIn(user, password string) (form, url.Values, bool) {
+	f, ok := p.formWith("password")
+	name := "username"
+	if f.fields.Has("login") {
+		name = "login"
+	}
+	return f, url.Values{name: {user}, "password": {password}}, ok
+}
+
+// allow is the form that asks for access, with the answer yes: a button of that meaning, or
+// a form that is about nothing else.
+func (p *Page) allow() (form, url.Values, bool) {
+	if f, ok := p.formWith("accept"); ok {
+		return f, url.Values{"accept": {"yes"}}, true
+	}
+	f, ok := p.formWith("prompt")
+	return f, nil, ok && f.fields.Get("prompt") == "consent"
+}

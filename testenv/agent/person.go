@@ -48,14 +48,10 @@ func (p *Person) Authorize(ctx context.Context, address, redirectURI string) (ur
 	defer func() { p.Pages = p.browser.pages }()
 	page, err := p.browser.open(ctx, address)
 	for err == nil && arrived == nil {
-		if login, ok := page.formWith("password"); ok {
-			page, err = p.browser.submit(ctx, page, login, url.Values{"username": {p.name}, "password": {p.password}})
-		} else if consent, ok := page.formWith("accept"); ok {
-			button := "accept"
-			if p.Refuse {
-				button = "cancel"
-			}
-			page, err = p.browser.submit(ctx, page, consent, url.Values{button: {"yes"}})
+		if login, values, ok := page.signIn(p.name, p.password); ok {
+			page, err = p.browser.submit(ctx, page, login, values)
+		} else if consent, values, ok := p.decide(page); ok {
+			page, err = p.browser.submit(ctx, page, consent, values)
 		} else {
 			err = fmt.Errorf("expected a page to sign in or to allow access, got %q with status %d: %s", page.Title, page.Status, page.Text)
 		}
@@ -67,6 +63,15 @@ func (p *Person) Authorize(ctx context.Context, address, redirectURI string) (ur
 		return nil, fmt.Errorf("authorizing: %w", err)
 	}
 	return arrived.Query(), nil
+}
+
+// decide is the form in which access is asked for, with the person's answer.
+func (p *Person) decide(page *Page) (form, url.Values, bool) {
+	if p.Refuse {
+		f, ok := page.formWith("cancel")
+		return f, url.Values{"cancel": {"yes"}}, ok
+	}
+	return page.allow()
 }
 
 // maxPages ends a login that goes round in circles, such as with a wrong password.

@@ -92,7 +92,7 @@ func TestExchangeThatIsRefused(t *testing.T) {
 		{name: "exchange not switched on", options: options{noExchange: true}, status: 500, log: "standard token exchange of the client"},
 		{name: "unknown audience", options: options{override: "phantom_token: {mode: exchange, audience: 'https://nobody.internal'}\n"}, status: 500, log: "phantom_token.audience"},
 		{name: "audience of another scope", options: options{override: "phantom_token: {mode: exchange, audience: 'https://writers.internal'}\n"}, status: 500, log: "phantom_token.audience"},
-		{name: "scope for the upstream missing", options: options{override: "phantom_token: {mode: exchange, exchange_scope: 'mcp:write'}\n"}, status: 403, log: "mcp:write"},
+		{name: "scope for the upstream missing", options: options{override: "phantom_token: {mode: exchange, audience: 'https://orders.internal', exchange_scope: 'mcp:write'}\n"}, status: 403, log: "mcp:write"},
 		{name: "token just revoked", trouble: trouble(400, `{"error":"invalid_request","error_description":"Invalid token"}`), status: 401, log: "does not take the access token"},
 		{name: "wrong secret", trouble: trouble(401, `{"error":"unauthorized_client","error_description":"MARKED"}`), status: 500, log: "client_secret"},
 		{name: "down", trouble: authserver.Trouble{Down: true}, status: 503, log: "exchanging the access token"},

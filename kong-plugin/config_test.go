@@ -242,6 +242,7 @@ func TestConfigurationIsAccepted(t *testing.T) {
 		{name: "IssuerInPlaceOfEndpointAndAuthorizationServers", changes: map[string]any{"introspection_endpoint": nil, "authorization_servers": nil, "token": map[string]any{"issuer": "https://idp.example.com"}}},
 		{name: "IssuerBehindAnInternalAddress", changes: map[string]any{"introspection_endpoint": nil, "insecure_http_hosts": []string{"keycloak:8080"}, "token": map[string]any{"issuer": "https://idp.example.com", "internal_url": "http://keycloak:8080"}}},
 		{name: "Exchange", changes: map[string]any{"token": map[string]any{"issuer": "https://idp.example.com"}, "phantom_token": map[string]any{"mode": "exchange", "issuer": "", "signing_key_file": ""}}},
+		{name: "PublishedMetadataWithoutResourceRequiresAnAudience", changes: map[string]any{"resource": nil}},
 		{name: "WarnsOfNoVerification", changes: map[string]any{"verify_ssl": false}, wantLog: "verify_ssl is false"},
 		{name: "WarnsOfNoAudience", changes: map[string]any{"token": map[string]any{"audience_check": "off"}}, wantLog: "token.audience_check is off"},
 		{name: "WarnsOfOptionalAudience", changes: map[string]any{"token": map[string]any{"audience_check": "when_present"}}, wantLog: "token.audience_check is when_present"},

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -166,10 +164,7 @@ func (i *Issuer) securely(location string) bool {
 	if err != nil || u.Scheme == "https" {
 		return err == nil
 	}
-	return slices.ContainsFunc(i.cfg.InsecureHosts, func(host string) bool {
-		return strings.EqualFold(host, u.Hostname()) || strings.EqualFold(host, u.Host) ||
-			u.Port() == "" && strings.EqualFold(host, net.JoinHostPort(u.Hostname(), "80"))
-	})
+	return oauth.IsNamedHost(u, i.cfg.InsecureHosts)
 }
 
 // rebase puts the internal origin in the place of the issuer's. Other hosts, as a server

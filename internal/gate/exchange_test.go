@@ -55,6 +55,9 @@ func (s *swapper) Exchange(ctx context.Context, req tokenexchange.Request) (*tok
 	if s.token.Issuer != "" {
 		token.Issuer = s.token.Issuer
 	}
+	if s.token.Scope != nil {
+		token.Scope = s.token.Scope
+	}
 	if s.token.Subject != "" {
 		token.Subject = s.token.Subject
 	}
@@ -408,6 +411,9 @@ func TestExchangedTokensThatMustNotGoUpstream(t *testing.T) {
 		}},
 		{name: "AudienceHoldsOurResourceToo", status: 500, change: func(w *world, s *swapper) {
 			s.token.Audience = []string{upstreamAud, resourceURL}
+		}},
+		{name: "MoreScopeThanTheUserGranted", status: 503, change: func(w *world, s *swapper) {
+			s.token.Scope = oauth.Scopes{"mcp:read", "admin"}
 		}},
 		{name: "AccessTokenExpiredMeanwhile", status: 401, change: func(w *world, s *swapper) {
 			w.idp.answer[goodToken] = claims(map[string]any{"exp": start.Add(2 * time.Second).Unix()})

@@ -510,6 +510,8 @@ func TestRequiredClaims(t *testing.T) {
 		{name: "missing", account: `{"status":"active"}`, want: "User has no organization"},
 		{name: "null", org: `null`, account: `{"status":"active"}`, want: "User has no organization"},
 		{name: "empty", org: `""`, account: `{"status":"active"}`, want: "User has no organization"},
+		{name: "false", org: `false`, account: `{"status":"active"}`, want: "User has no organization"},
+		{name: "true", org: `true`, account: `{"status":"active"}`},
 		{name: "empty list", org: `[]`, account: `{"status":"active"}`, want: "User has no organization"},
 		{name: "other value", org: `"o1"`, account: `{"status":"blocked"}`, want: "Account is inactive"},
 		{name: "nested missing", org: `"o1"`, want: "Account is inactive"},

@@ -33,14 +33,15 @@ var foreignTypes = map[string]bool{
 // token is what the provider says of an access token: from the cache, or asked once for
 // all who wait for the same answer. Claims are cached, never verdicts.
 func (g *Gate) token(ctx context.Context, token string, gw Gateway) (*tokencache.Entry, *refusal) {
-	if foreignTypes[headerType(token)] {
-		return nil, invalidToken("a JWT of a kind that is no access token")
-	}
 	key := tokencache.NewKey(token, g.answers)
 	if g.cfg.CacheTTL > 0 {
 		if entry, ok := g.cfg.Cache.Get(key); ok {
 			return entry, nil
 		}
+	}
+	// After the look-up: what is refused here is never asked about, so never cached.
+	if foreignTypes[headerType(token)] {
+		return nil, invalidToken("a JWT of a kind that is no access token")
 	}
 
 	source := ""

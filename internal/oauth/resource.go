@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -141,6 +142,15 @@ func IsLoopbackHost(host string) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
+// IsNamedHost reports whether one of hosts, each "host" or "host:port" in any case, names
+// the host of the http URL u.
+func IsNamedHost(u *url.URL, hosts []string) bool {
+	return slices.ContainsFunc(hosts, func(h string) bool {
+		return strings.EqualFold(h, u.Hostname()) || strings.EqualFold(h, u.Host) ||
+			u.Port() == "" && strings.EqualFold(h, net.JoinHostPort(u.Hostname(), "80"))
+	})
+}
+
 // CheckTransport reports why the URL s may not carry tokens or secrets: it must be
 // https, or http to a loopback host, or http to a host that insecureHosts names
 // ("host" or "host:port", any case). The message names the setting to change.
@@ -152,10 +162,8 @@ func CheckTransport(s string, insecureHosts []string) error {
 	if u.Scheme == "https" || IsLoopbackHost(u.Hostname()) {
 		return nil
 	}
-	for _, h := range insecureHosts {
-		if strings.EqualFold(h, u.Hostname()) || strings.EqualFold(h, u.Host) || strings.EqualFold(h, net.JoinHostPort(u.Hostname(), "80")) && u.Port() == "" {
-			return nil
-		}
+	if IsNamedHost(u, insecureHosts) {
+		return nil
 	}
 	return fmt.Errorf("expected https, got http to %q, which is not a loopback host; use https, or name %q in insecure_http_hosts if that network is trusted", u.Host, u.Hostname())
 }

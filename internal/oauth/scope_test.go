@@ -1,6 +1,7 @@
 package oauth_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -151,4 +152,21 @@ func FuzzParseScopes(f *testing.F) {
 			t.Errorf("%q contains %q = %t, but the intersection is %q", scopes, o, scopes.Contains(o), both)
 		}
 	})
+}
+
+// A provider, or whoever writes its answers, must not keep a processor busy with a list.
+func TestRejectsEndlessScopeList(t *testing.T) {
+	list := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "s%d ", i)
+		}
+		return b.String()
+	}
+	if got, err := oauth.ParseScopes(list(1000)); err != nil || len(got) != 1000 {
+		t.Errorf("1000 scopes: got %d, %v, want all", len(got), err)
+	}
+	if got, err := oauth.ParseScopes(list(1001)); err == nil || got != nil {
+		t.Errorf("1001 scopes: got %d of them, want an error", len(got))
+	}
 }

@@ -12,7 +12,7 @@ RACE := $(shell command -v $$($(GO) env CC | cut -d' ' -f1) >/dev/null 2>&1 && e
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check promises test-keycloak keycloak test-oidc-provider bench fuzz keys clean up down logs env check-deploy release-check
+.PHONY: help build demo test check promises test-keycloak mcp-clients keycloak test-oidc-provider test-verifiers bench fuzz keys clean up down logs env check-deploy release-check
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,17 +46,23 @@ promises:
 	printf '%s\n' "$$out" | sed -nE 's/^ *--- (PASS|FAIL|SKIP): TestPromises\/(.*) \(.*\)$$/\1  \2/p' | tr '_' ' '; \
 	[ $$ok = yes ]
 
-# The real thing: what needs Java, Maven and Chromium. Keycloak is fetched outside of the test,
-# so that the time limit counts the test alone.
-test-keycloak: ## run the chain with a real Keycloak and a real browser; see docs/keycloak.md
+# The real thing: what needs Java, Maven, Chromium, Node and Python. The clients are installed
+# by make mcp-clients; whether they are is said first. Keycloak is fetched outside of the test, so
+# that the time limit counts the test alone. One Keycloak at a time is enough for a machine.
+test-keycloak: ## run the chain with a real Keycloak, browser and clients; see docs/keycloak.md
 	@echo "== Keycloak"
-	$(GO) vet -tags keycloak ./testenv/keycloak/...
-	$(GO) tool staticcheck -tags keycloak ./testenv/keycloak/...
+	@$(GO) run ./testenv/mcpclients/cmd/mcpclients
+	$(GO) vet -tags keycloak ./testenv/keycloak/... ./testenv/mcpclients/...
+	$(GO) tool staticcheck -tags keycloak ./testenv/keycloak/... ./testenv/mcpclients/...
 	$(GO) run ./testenv/keycloak/cmd/keycloak -fetch
-	@out="$$($(GO) test -tags keycloak -count=1 -timeout 8m -v ./testenv/keycloak 2>&1)" && ok=yes || ok=no; \
+	@out="$$($(GO) test -tags keycloak -p 1 -count=1 -timeout 8m -v ./testenv/keycloak ./testenv/mcpclients 2>&1)" && ok=yes || ok=no; \
 	if [ $$ok = no ]; then printf '%s\n' "$$out"; fi; \
-	printf '%s\n' "$$out" | sed -nE 's/^    --- (PASS|FAIL|SKIP): TestKeycloak\/(.*) \(.*\)$$/\1  \2/p' | tr '_' ' '; \
+	printf '%s\n' "$$out" | sed -nE -e 's/^ {4}--- (PASS|FAIL|SKIP): TestKeycloak\/(.*) \(.*\)$$/\1  \2/p' \
+	  -e 's/^ {8}--- (PASS|FAIL|SKIP): TestClientsWithKeycloak\/([^\/]*)\/(.*) \(.*\)$$/\1  \2: \3/p' | tr '_' ' '; \
 	[ $$ok = yes ]
+
+mcp-clients: ## install the MCP clients of others that test-keycloak runs; needs npm and Python
+	@$(GO) run ./testenv/mcpclients/cmd/mcpclients -install
 
 keycloak: ## run a real Keycloak with the sample realm until Ctrl-C; ARGS=-help
 	@$(GO) run ./testenv/keycloak/cmd/keycloak $(ARGS)
@@ -68,6 +74,15 @@ test-oidc-provider: ## run the chain with npm's oidc-provider; see docs/identity
 	@out="$$($(GO) test -tags oidcprovider -count=1 -timeout 4m -v ./testenv/oidcprovider 2>&1)" && ok=yes || ok=no; \
 	if [ $$ok = no ]; then printf '%s\n' "$$out"; fi; \
 	printf '%s\n' "$$out" | sed -nE 's/^    --- (PASS|FAIL|SKIP): TestOIDCProvider\/(.*) \(.*\)$$/\1  \2/p' | tr '_' ' '; \
+	[ $$ok = yes ]
+
+test-verifiers: ## run the programs of the documents for APIs and servers; see docs/upstream-apis.md
+	@echo "== verifiers"
+	$(GO) vet -tags verifiers ./testenv/verifiers/...
+	$(GO) tool staticcheck -tags verifiers ./testenv/verifiers/...
+	@out="$$($(GO) test -tags verifiers -count=1 -timeout 4m -v ./testenv/verifiers 2>&1)" && ok=yes || ok=no; \
+	if [ $$ok = no ]; then printf '%s\n' "$$out"; fi; \
+	printf '%s\n' "$$out" | sed -nE 's/^    --- (PASS|FAIL|SKIP): Test([A-Za-z]+)\/(.*) \(.*\)$$/\1  \2: \3/p' | tr '_' ' '; \
 	[ $$ok = yes ]
 
 bench: ## run the benchmarks, each as a ratio to the same work without us

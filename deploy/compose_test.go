@@ -153,6 +153,44 @@ func TestComposeNamesWhatExists(t *testing.T) {
 	}
 }
 
+// mounted are the files of this project that a service sees, by their paths in its container.
+func (s composeService) mounted() map[string]string {
+	out := map[string]string{}
+	for _, v := range s.Volumes {
+		if parts := strings.Split(v, ":"); strings.HasPrefix(parts[0], "./") && len(parts) > 1 {
+			out[parts[1]] = filepath.Join(root, parts[0])
+		}
+	}
+	return out
+}
+
+// policyFile is the part of the sidecar's policy file that is held against other files.
+type policyFile struct {
+	Callers map[string]struct {
+		SubjectAudience string `yaml:"subject_audience"`
+		AcceptExchanged bool   `yaml:"accept_exchanged"`
+		Authentication  struct {
+			SecretVariables []string `yaml:"secret_variables"`
+		}
+		Audiences map[string]any
+	}
+}
+
+// policyOf reads the file that the sidecar of docker-compose.yml is told to read.
+func policyOf(t *testing.T, c composeFile) policyFile {
+	t.Helper()
+	sidecar := c.Services["sidecar"]
+	data, err := os.ReadFile(sidecar.mounted()[sidecar.Environment["TOKEN_EXCHANGE_POLICY_FILE"]])
+	if err != nil {
+		t.Fatalf("TOKEN_EXCHANGE_POLICY_FILE: expected a file that is mounted: %v", err)
+	}
+	var p policyFile
+	if err := yaml.Unmarshal(data, &p); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 var reference = regexp.MustCompile(`\$\{([A-Z_]+)(:\?[^}]+)?\}`)
 
 // Secrets come from the environment only; .env.example names each of them and nothing else,
@@ -215,29 +253,54 @@ func TestFilesAgree(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", what, got, want)
 		}
 	}
-	mcp, api := kong.config(t, "stocks-mcp"), kong.config(t, "stocks-api")
+	mcp, advisor, api := kong.config(t, "stocks-mcp"), kong.config(t, "advisor-mcp"), kong.config(t, "stocks-api")
 	issuer := env("keycloak", "KC_HOSTNAME") + "/realms/mcp"
-	for _, p := range []pluginConfig{mcp, api} {
+	for _, p := range []pluginConfig{mcp, advisor, api} {
 		same("authorization_servers", fmt.Sprint(p.AuthorizationServers), fmt.Sprintf("[%s]", issuer))
 		same("token.issuer", p.Token.Issuer, issuer)
 		same("introspection_endpoint", p.IntrospectionEndpoint, "http://keycloak:8080/realms/mcp/protocol/openid-connect/token/introspect")
 		same("phantom_token.issuer", p.PhantomToken.Issuer, env("sidecar", "TOKEN_EXCHANGE_SUBJECT_ISSUER"))
 		same("phantom_token.issuer", p.PhantomToken.Issuer, env("mcp-server", "MCP_SERVER_ISSUER"))
+		same("phantom_token.issuer", p.PhantomToken.Issuer, env("advisor", "ADVISOR_ISSUER"))
 		same("phantom_token.issuer", p.PhantomToken.Issuer, env("stocks-api", "STOCKS_API_GATEWAY"))
 	}
 	same("resource", mcp.Resource, env("keycloak", "MCP_RESOURCE_URL"))
+	same("resource", advisor.Resource, env("keycloak", "ADVISOR_RESOURCE_URL"))
+	same("resource", api.Resource, env("keycloak", "API_RESOURCE_URL"))
 	same("audience of the MCP server", mcp.PhantomToken.Audience, env("mcp-server", "MCP_SERVER_AUDIENCE"))
-	same("audience that the sidecar takes", env("sidecar", "TOKEN_EXCHANGE_CLIENTS_0_SUBJECT_AUDIENCE"), mcp.PhantomToken.Audience)
+	same("audience of the advisor", advisor.PhantomToken.Audience, env("advisor", "ADVISOR_AUDIENCE"))
+	same("audience that the advisor asks for", env("advisor", "ADVISOR_STOCKS_AUDIENCE"), mcp.PhantomToken.Audience)
 	same("audience of the API", api.PhantomToken.Audience, env("stocks-api", "STOCKS_API_AUDIENCE"))
-	same("audience that the sidecar gives", env("sidecar", "TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_NAME"), api.PhantomToken.Audience)
 	same("audience that the MCP server asks for", env("mcp-server", "MCP_SERVER_API_AUDIENCE"), api.PhantomToken.Audience)
 	same("issuer of the sidecar", env("sidecar", "TOKEN_EXCHANGE_ISSUER"), env("stocks-api", "STOCKS_API_ISSUER"))
+	same("issuer of the sidecar", env("sidecar", "TOKEN_EXCHANGE_ISSUER"), env("mcp-server", "MCP_SERVER_SIDECAR"))
+	same("server whose orders the API takes", env("stocks-api", "STOCKS_API_ORDERS_THROUGH"), env("mcp-server", "MCP_SERVER_CLIENT_ID"))
 	same("secret of the gateway", env("kong", "GATEWAY_CLIENT_SECRET"), env("keycloak", "API_GATEWAY_CLIENT_SECRET"))
-	same("secret of the MCP server", env("mcp-server", "MCP_SERVER_CLIENT_SECRET"), env("sidecar", "TOKEN_EXCHANGE_CLIENTS_0_SECRET"))
+	same("secret of the MCP server", env("mcp-server", "MCP_SERVER_CLIENT_SECRET"), env("sidecar", "MCP_SERVER_CLIENT_SECRET"))
+	same("secret of the advisor", env("advisor", "ADVISOR_CLIENT_SECRET"), env("sidecar", "ADVISOR_CLIENT_SECRET"))
+
+	// Who may what stands in the policy file.
+	callers := policyOf(t, c).Callers
+	for _, caller := range []struct{ id, audience, may string }{
+		{env("mcp-server", "MCP_SERVER_CLIENT_ID"), mcp.PhantomToken.Audience, api.PhantomToken.Audience},
+		{env("advisor", "ADVISOR_CLIENT_ID"), advisor.PhantomToken.Audience, mcp.PhantomToken.Audience},
+	} {
+		p := callers[caller.id]
+		same("audience that the sidecar takes of "+caller.id, p.SubjectAudience, caller.audience)
+		if _, ok := p.Audiences[caller.may]; !ok {
+			t.Errorf("policy file: %s: expected audience %s", caller.id, caller.may)
+		}
+		for _, name := range p.Authentication.SecretVariables {
+			env("sidecar", name)
+		}
+	}
+	if !callers[env("mcp-server", "MCP_SERVER_CLIENT_ID")].AcceptExchanged {
+		t.Error("policy file: the MCP server is called with exchanged tokens: expected accept_exchanged")
+	}
 
 	// Kong calls its upstreams by the names of services, at the ports that they listen on.
 	ports := map[string]string{"keycloak": "8080"}
-	for service, variable := range map[string]string{"mcp-server": "MCP_SERVER_LISTEN", "stocks-api": "STOCKS_API_LISTEN", "sidecar": "TOKEN_EXCHANGE_LISTEN"} {
+	for service, variable := range map[string]string{"mcp-server": "MCP_SERVER_LISTEN", "advisor": "ADVISOR_LISTEN", "stocks-api": "STOCKS_API_LISTEN", "sidecar": "TOKEN_EXCHANGE_LISTEN"} {
 		ports[service] = strings.TrimPrefix(env(service, variable), "0.0.0.0:")
 	}
 	for _, s := range kong.Services {

@@ -162,11 +162,13 @@ func identityProvider(t *testing.T, plugin string) {
 	}
 	for path, want := range map[string]string{
 		"/mcp": `resource_metadata="http://localhost:8000/.well-known/oauth-protected-resource/mcp"`,
-		"/.well-known/oauth-protected-resource/mcp": `"resource":"http://localhost:8000/mcp"`,
-		"/.well-known/oauth-protected-resource":     `"resource":"http://localhost:8000/mcp"`,
-		"/phantom/jwks.json":                        `"keys"`,
-		"/api/stocks":                               `resource_metadata="http://localhost:8000/.well-known/oauth-protected-resource/api"`,
-		"/.well-known/oauth-protected-resource/api": `"resource":"http://localhost:8000/api"`,
+		"/.well-known/oauth-protected-resource/mcp":         `"resource":"http://localhost:8000/mcp"`,
+		"/.well-known/oauth-protected-resource":             `"resource":"http://localhost:8000/mcp"`,
+		"/advisor/mcp":                                      `resource_metadata="http://localhost:8000/.well-known/oauth-protected-resource/advisor/mcp"`,
+		"/.well-known/oauth-protected-resource/advisor/mcp": `"resource":"http://localhost:8000/advisor/mcp"`,
+		"/phantom/jwks.json":                                `"keys"`,
+		"/api/stocks":                                       `resource_metadata="http://localhost:8000/.well-known/oauth-protected-resource/api"`,
+		"/.well-known/oauth-protected-resource/api":         `"resource":"http://localhost:8000/api"`,
 	} {
 		if status, got := ask(t, gateway, http.MethodGet, "localhost:8000", path); status >= http.StatusNotFound || !strings.Contains(got, want) {
 			t.Errorf("%s: got %d %s, want %s", path, status, got, want)
@@ -253,8 +255,12 @@ func pluginServer(t *testing.T, plugin string) {
 // sidecarSettings has the sidecar check the environment that docker-compose.yml gives it.
 func sidecarSettings(t *testing.T, sidecar string) {
 	cmd := exec.CommandContext(t.Context(), sidecar, "-check")
-	for name, value := range compose(t).Services["sidecar"].Environment {
+	service := compose(t).Services["sidecar"]
+	for name, value := range service.Environment {
 		value = reference.ReplaceAllString(value, secret)
+		if file, ok := service.mounted()[value]; ok {
+			value = file
+		}
 		value = strings.ReplaceAll(value, "/var/lib/token-exchange", t.TempDir())
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
@@ -303,6 +309,14 @@ func TestMakeEnv(t *testing.T) {
 	}
 	if run() != made {
 		t.Error("a second run changed .env")
+	}
+	// A later version needs one more name: it is added, and the others stay.
+	older := made[:strings.Index(made, "ADVISOR_CLIENT_SECRET=")] + made[strings.Index(made, "# Of Redis"):]
+	if err := os.WriteFile(filepath.Join(dir, ".env"), []byte(older), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if added, ok := strings.CutPrefix(run(), older); !ok || !strings.HasPrefix(added, "ADVISOR_CLIENT_SECRET=") || len(strings.TrimSpace(added)) != len("ADVISOR_CLIENT_SECRET=")+32 {
+		t.Errorf("a name that was missing: got %q after the rest, want it with a value", added)
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, ".env.new")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %q, %v", left, err)

@@ -18,7 +18,11 @@ type kongConfig struct {
 }
 
 type pluginConfig struct {
-	Resource              string
+	Resource string
+	Scope    string
+	Metadata struct {
+		ScopesSupported []string `yaml:"scopes_supported"`
+	}
 	AuthorizationServers  []string `yaml:"authorization_servers"`
 	IntrospectionEndpoint string   `yaml:"introspection_endpoint"`
 	Token                 struct{ Issuer string }

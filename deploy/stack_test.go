@@ -56,7 +56,7 @@ func TestStackWithoutContainers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", dir+"/",
-		"phantomtoken/testenv/mcpserver/cmd/mcpserver", "phantomtoken/testenv/stocksapi/cmd/stocksapi").CombinedOutput(); err != nil {
+		"phantomtoken/testenv/mcpserver/cmd/mcpserver", "phantomtoken/testenv/advisor/cmd/advisor", "phantomtoken/testenv/stocksapi/cmd/stocksapi").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	s := &stack{
@@ -64,21 +64,24 @@ func TestStackWithoutContainers(t *testing.T) {
 		programs: map[string]string{
 			"/token-exchange-sidecar": programs.Sidecar,
 			"/mcpserver":              filepath.Join(dir, "mcpserver"),
+			"/advisor":                filepath.Join(dir, "advisor"),
 			"/stocksapi":              filepath.Join(dir, "stocksapi"),
 		},
 		addresses: map[string]string{"/var/lib/token-exchange": t.TempDir()},
 	}
 	gateway := s.place(t, "kong:8000", "localhost:8000")
 	s.place(t, "sidecar:9200", "0.0.0.0:9200")
+	s.place(t, "127.0.0.1:9201")
 	s.place(t, "mcp-server:9000", "0.0.0.0:9000")
+	s.place(t, "advisor:9300", "0.0.0.0:9300")
 	s.place(t, "stocks-api:9100", "0.0.0.0:9100")
 
-	mcpURL, apiURL := "http://"+gateway+"/mcp", "http://"+gateway+"/api"
+	mcpURL, advisorURL, apiURL := "http://"+gateway+"/mcp", "http://"+gateway+"/advisor/mcp", "http://"+gateway+"/api"
 	provider, err := authserver.Start(t.Context(), authserver.Config{
 		Users:     []authserver.User{{Name: "jane.roe@demo.example", Password: secret, Region: "Europe"}},
 		Clients:   []authserver.Client{{ID: "api-gateway-client", Secret: secretOf("GATEWAY_CLIENT_SECRET"), Name: "Gateway"}},
-		Resources: []string{mcpURL, apiURL},
-		Scopes:    []authserver.Scope{{Name: testenv.ScopeRead, Description: "Read"}},
+		Resources: []string{mcpURL, advisorURL, apiURL},
+		Scopes:    []authserver.Scope{{Name: testenv.ScopeRead, Description: "Read"}, {Name: testenv.ScopeAdvisor, Description: "Ask"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +105,7 @@ func TestStackWithoutContainers(t *testing.T) {
 		File: filepath.Join(root, "kong.yml"), Addresses: s.addresses, Env: env, Listen: gateway,
 		Plugins: map[string]string{"phantom-token": programs.Plugin},
 	})
-	for _, service := range []string{"sidecar", "stocks-api", "mcp-server"} {
+	for _, service := range []string{"sidecar", "stocks-api", "mcp-server", "advisor"} {
 		s.start(t, service)
 	}
 
@@ -110,6 +113,11 @@ func TestStackWithoutContainers(t *testing.T) {
 	status, body := post(t, mcpURL, token, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"fetch_stock_prices","arguments":{"symbols":["DUFF"]}}}`)
 	if status != http.StatusOK || !strings.Contains(body, "57.3") {
 		t.Errorf("prices by MCP: got %d %s", status, body)
+	}
+	token = provider.IssueToken(authserver.Grant{User: "jane.roe@demo.example", Scope: testenv.ScopeAdvisor + " " + testenv.ScopeRead, Resource: advisorURL})
+	status, body = post(t, advisorURL, token, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"compare_stocks","arguments":{"symbols":["DUFF","VNDL"]}}}`)
+	if status != http.StatusOK || !strings.Contains(body, "31.4") {
+		t.Errorf("prices by another MCP server: got %d %s", status, body)
 	}
 	token = provider.IssueToken(authserver.Grant{User: "jane.roe@demo.example", Scope: testenv.ScopeRead, Resource: apiURL})
 	status, body = get(t, apiURL+"/stocks", token)
@@ -142,6 +150,9 @@ func (s *stack) environment(service string) []string {
 	for name, value := range s.compose.Services[service].Environment {
 		if m := reference.FindStringSubmatch(value); m != nil {
 			value = secretOf(m[1])
+		}
+		if file, ok := s.compose.Services[service].mounted()[value]; ok {
+			value = file
 		}
 		for from, to := range s.addresses {
 			value = strings.ReplaceAll(value, from, to)

@@ -47,7 +47,7 @@ func (i *instance) access(ctx context.Context, e *pluginserver.Event) error {
 	for n, h := range headers {
 		request.Headers[n] = gate.Header(h)
 	}
-	decision := i.gate.Decide(ctx, request, gateway{e, i.route})
+	decision := i.gate.Decide(ctx, request, gateway{e, i.route, i.consumers})
 	if a := decision.Answer; a != nil {
 		headers := make([]pluginserver.Header, len(a.Headers))
 		for n, h := range a.Headers {
@@ -63,7 +63,7 @@ func (i *instance) access(ctx context.Context, e *pluginserver.Event) error {
 
 // changes are the changes to a request that goes upstream.
 func changes(f *gate.Forward) []pluginserver.Call {
-	calls := make([]pluginserver.Call, 0, len(f.Clear)+1+len(f.Response))
+	calls := make([]pluginserver.Call, 0, len(f.Clear)+3+len(f.Response))
 	for _, name := range f.Clear {
 		calls = append(calls, pluginserver.ClearServiceHeader(name))
 	}
@@ -71,13 +71,14 @@ func changes(f *gate.Forward) []pluginserver.Call {
 	for _, h := range f.Response {
 		calls = append(calls, pluginserver.SetResponseHeader(h.Name, h.Value))
 	}
-	return calls
+	return append(calls, identity(f.Caller)...)
 }
 
 // gateway answers the gate's further questions by asking Kong.
 type gateway struct {
-	event *pluginserver.Event
-	route *routeMemo
+	event     *pluginserver.Event
+	route     *routeMemo
+	consumers *consumerMemo
 }
 
 func (g gateway) Method() (string, error)        { return g.text(pluginserver.GetMethod()) }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"slices"
 	"time"
 
 	"phantomtoken/internal/gate"
@@ -28,6 +29,7 @@ func (c *Config) build(shared *parts, log *slog.Logger) (cfg gate.Config, releas
 		Cache:          shared.cache,
 		CacheTTL:       seconds(c.TokenCacheSeconds),
 		NegativeTTL:    seconds(c.Cache.NegativeSeconds),
+		Identity:       c.identity(p),
 		ClearHeaders:   c.PhantomToken.ClearHeaders,
 		Timeout:        settings.Timeout + decisionSlack,
 		Now:            shared.now,
@@ -43,7 +45,7 @@ func (c *Config) build(shared *parts, log *slog.Logger) (cfg gate.Config, releas
 	}
 	cfg.Token = c.tokenPolicy(p)
 	cfg.Resource, cfg.Metadata = c.resource(p, cfg.Token.Scopes)
-	cfg.Phantom, cfg.Issuers = c.phantom(p, cfg.Resource)
+	cfg.Phantom, cfg.Issuers = c.phantom(p, cfg.Resource, shared.now, log)
 	var audiences []string // of the provider's JWT that goes upstream
 	if c.mode() != modeMint && c.Token.Issuer != "" {
 		audiences = c.relayedAudiences(p)
@@ -61,12 +63,12 @@ func (c *Config) build(shared *parts, log *slog.Logger) (cfg gate.Config, releas
 		return gate.Config{}, nil, err
 	}
 	if c.mode() == modeExchange {
-		verifier, err := used.verifier(audiences)
+		target, err := used.target(c.PhantomToken.Audience)
 		if err != nil {
 			shared.release(used)
 			return gate.Config{}, nil, err
 		}
-		cfg.Phantom = &gate.Exchange{Client: used, Verifier: verifier, Audience: c.PhantomToken.Audience, Scopes: exchangeScopes}
+		cfg.Phantom = &gate.Exchange{Target: target, Scopes: exchangeScopes}
 	}
 	shared.cache.Bounds(c.Cache.MaxEntries, int64(c.Cache.MaxBytes))
 	cfg.Introspector, cfg.IntrospectionID, cfg.Failures = used, used.id, used.failures
@@ -84,6 +86,9 @@ func (c *Config) warn(log *slog.Logger) {
 		log.Warn("token.audience_check is off: a token for any other server opens this route")
 	case audienceWhenPresent:
 		log.Warn("token.audience_check is when_present: a token without audience opens this route; set resource to require one")
+	}
+	if slices.Contains(changeableClaims(), c.Identity.ConsumerClaim) {
+		log.Warn("identity.consumer_claim is a claim that users can change at many providers, and then be another's consumer: use sub, or one that only administrators set", "claim", c.Identity.ConsumerClaim)
 	}
 	if c.Token.JWKSURI != "" && c.mode() == modeMint {
 		log.Warn("token.jwks_uri has no effect: only the tokens of phantom_token.mode introspection and exchange are verified by keys")

@@ -26,6 +26,7 @@ type Config struct {
 	Introspection        IntrospectionConfig `json:"introspection"`
 	Token                TokenConfig         `json:"token"`
 	PhantomToken         PhantomTokenConfig  `json:"phantom_token"`
+	Identity             IdentityConfig      `json:"identity"`
 	Cache                CacheConfig         `json:"cache"`
 	CORS                 CORSConfig          `json:"cors"`
 	InsecureHTTPHosts    []string            `json:"insecure_http_hosts"`
@@ -90,6 +91,15 @@ type PhantomTokenConfig struct {
 	TokenEndpoint     string            `json:"token_endpoint"`
 	ExchangeScope     string            `json:"exchange_scope"`
 	ClearHeaders      []string          `json:"clear_headers"`
+}
+
+// IdentityConfig is what Kong's own plugins are told of the caller.
+type IdentityConfig struct {
+	ConsumerClaim    string `json:"consumer_claim"`
+	ConsumerTag      string `json:"consumer_tag"`
+	ConsumerOptional bool   `json:"consumer_optional"`
+	CredentialClaim  string `json:"credential_claim"`
+	GroupsClaim      string `json:"groups_claim"`
 }
 
 // CacheConfig bounds what is remembered of the provider's answers.

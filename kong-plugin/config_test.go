@@ -304,7 +304,7 @@ func TestConfigurationMeansWhatItSays(t *testing.T) {
 	if m := got.Metadata; m.ResourceName != "Stocks" || !slices.Equal(m.ScopesSupported, []string{"stocks/read"}) || !slices.Equal(m.AuthorizationServers, []string{"https://idp.example.com"}) {
 		t.Errorf("Metadata = %+v", m)
 	}
-	if ph, ok := got.Phantom.(*gate.Mint); !ok || ph.Ring == nil || ph.Issuer != "https://gw.example.com/phantom" || ph.Audience != "https://mcp.internal.example" || ph.Lifetime != time.Minute || ph.SubjectClaim != "email" || ph.Claims["region"] != "region" {
+	if ph, ok := got.Phantom.(*gate.Mint); !ok || ph.Keys == nil || ph.Issuer != "https://gw.example.com/phantom" || ph.Audience != "https://mcp.internal.example" || ph.Lifetime != time.Minute || ph.SubjectClaim != "email" || ph.Claims["region"] != "region" {
 		t.Errorf("Phantom = %+v", ph)
 	}
 	if len(got.Issuers) != 1 || got.Issuers[0].URL() != "https://gw.example.com/phantom" {

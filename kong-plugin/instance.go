@@ -33,20 +33,22 @@ func starter(shared *parts, now func() time.Time, log *slog.Logger) func(config 
 			return newBroken(err, now, log)
 		}
 		return &instance{
-			gate:    g,
-			release: release,
-			route:   &routeMemo{scoped: from.RouteID != "", now: now},
-			log:     log,
+			gate:      g,
+			release:   release,
+			route:     &routeMemo{scoped: from.RouteID != "", now: now},
+			consumers: newConsumerMemo(now),
+			log:       log,
 		}
 	}
 }
 
 // instance is one configuration at work.
 type instance struct {
-	gate    *gate.Gate
-	release func()
-	route   *routeMemo
-	log     *slog.Logger
+	gate      *gate.Gate
+	release   func()
+	route     *routeMemo
+	consumers *consumerMemo
+	log       *slog.Logger
 }
 
 // Close gives back what the instance shares with others.

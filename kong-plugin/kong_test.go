@@ -18,6 +18,7 @@ import (
 	"github.com/Kong/go-pdk/server/kong_plugin_protocol"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"phantomtoken/kong-plugin/pluginserver"
 )
@@ -150,6 +151,7 @@ type httpRequest struct {
 	headers        []pluginserver.Header
 	route          *kong_plugin_protocol.Route
 	rawRoute       []byte
+	consumers      map[string]*kong_plugin_protocol.Consumer // by what they are asked for
 }
 
 // httpResult is what becomes of it: forwarded with these headers, or answered.
@@ -159,6 +161,9 @@ type httpResult struct {
 	header   map[string]string // of the answer
 	upstream map[string]string // request headers that changed; "" for a removed one
 	methods  []string          // what the plugin called
+
+	authenticated *kong_plugin_protocol.AuthenticateArgs // who is calling
+	shared        map[string]*structpb.Value             // kong.ctx.shared
 }
 
 func (r *kongRoute) do(req httpRequest) httpResult {
@@ -169,7 +174,7 @@ func (r *kongRoute) do(req httpRequest) httpResult {
 	c.send(&kong_plugin_protocol.RpcCall{Sequence: 7, Call: &kong_plugin_protocol.RpcCall_CmdHandleEvent{
 		CmdHandleEvent: &kong_plugin_protocol.CmdHandleEvent{InstanceId: r.id, EventName: "access"},
 	}})
-	out := httpResult{header: map[string]string{}, upstream: map[string]string{}}
+	out := httpResult{header: map[string]string{}, upstream: map[string]string{}, shared: map[string]*structpb.Value{}}
 	text := func(s string) proto.Message { return &kong_plugin_protocol.String{V: s} }
 	for {
 		method := string(c.read())
@@ -209,6 +214,22 @@ func (r *kongRoute) do(req httpRequest) httpResult {
 			var name kong_plugin_protocol.String
 			c.decode(args, &name)
 			out.upstream[name.V] = ""
+			c.write(nil)
+		case "kong.client.load_consumer":
+			var spec kong_plugin_protocol.ConsumerSpec
+			c.decode(args, &spec)
+			if !spec.ByUsername {
+				t.Error("a look-up that is not by username ends the request with a 500 unless the name is a uuid")
+			}
+			c.send(req.consumers[spec.Id])
+		case "kong.client.authenticate":
+			out.authenticated = new(kong_plugin_protocol.AuthenticateArgs)
+			c.decode(args, out.authenticated)
+			c.write(nil)
+		case "kong.ctx.shared.set":
+			var kv kong_plugin_protocol.KV
+			c.decode(args, &kv)
+			out.shared[kv.K] = kv.V
 			c.write(nil)
 		case "kong.response.exit":
 			var exit kong_plugin_protocol.ExitArgs

@@ -10,6 +10,11 @@
 //
 // makes the key that phantom tokens are signed with and prints its public half,
 //
+//	phantom-token keys rotate -dir FOLDER -every 720h
+//	phantom-token keys list -dir FOLDER
+//
+// make and remove the keys of a folder when they are due, and say what each of them is at now,
+//
 //	phantom-token check FILE
 //
 // finds what is wrong with the plugin's blocks in a kong.yml, and

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"phantomtoken/internal/gate"
 	"phantomtoken/internal/keyring"
@@ -12,7 +14,7 @@ import (
 
 // phantom is the way to the token that goes upstream, with the issuers whose metadata and
 // keys are served here. The way of mode exchange is made later: it needs the provider.
-func (c *Config) phantom(p *problems, resource oauth.Resource) (gate.Phantom, []*keyring.Issuer) {
+func (c *Config) phantom(p *problems, resource oauth.Resource, now func() time.Time, log *slog.Logger) (gate.Phantom, []*keyring.Issuer) {
 	mode := c.mode()
 	p.oneOf("phantom_token.mode", mode, modeMint, modeIntrospection, modeExchange)
 	p.between("phantom_token.lifetime_seconds", c.PhantomToken.LifetimeSeconds, 10, 3600)
@@ -25,7 +27,7 @@ func (c *Config) phantom(p *problems, resource oauth.Resource) (gate.Phantom, []
 	var mint *gate.Mint
 	var issuers []*keyring.Issuer
 	if c.hasKey() {
-		mint, issuers = c.mint(p)
+		mint, issuers = c.mint(p, now, log)
 	}
 	if mode == modeMint {
 		return mint, issuers
@@ -101,7 +103,7 @@ func (c *Config) exchangeScopes(p *problems, required, supported oauth.Scopes) o
 }
 
 // mint says how the phantom token is signed here.
-func (c *Config) mint(p *problems) (*gate.Mint, []*keyring.Issuer) {
+func (c *Config) mint(p *problems, now func() time.Time, log *slog.Logger) (*gate.Mint, []*keyring.Issuer) {
 	t := c.PhantomToken
 	mint := &gate.Mint{
 		Issuer:       t.Issuer,
@@ -109,7 +111,7 @@ func (c *Config) mint(p *problems) (*gate.Mint, []*keyring.Issuer) {
 		Lifetime:     seconds(t.LifetimeSeconds),
 		SubjectClaim: t.SubjectClaim,
 		Claims:       t.Claims,
-		Ring:         c.ring(p),
+		Keys:         c.keys(p, now, log),
 	}
 	if t.Audience == "" {
 		p.add("phantom_token.audience", "expected the identifier of the upstream, got nothing")
@@ -118,10 +120,10 @@ func (c *Config) mint(p *problems) (*gate.Mint, []*keyring.Issuer) {
 		p.add("phantom_token.issuer", "expected the issuer of the signed tokens, an https URL of this gateway, got nothing")
 		return mint, nil
 	}
-	if !p.issuer("phantom_token.issuer", t.Issuer) || mint.Ring == nil {
+	if !p.issuer("phantom_token.issuer", t.Issuer) || mint.Keys == nil {
 		return mint, nil
 	}
-	issuer, err := keyring.NewIssuer(oauth.IssuerMetadata{Issuer: t.Issuer}, mint.Ring)
+	issuer, err := keyring.NewIssuer(oauth.IssuerMetadata{Issuer: t.Issuer}, mint.Keys)
 	if err != nil {
 		p.check("phantom_token.issuer", err)
 		return mint, nil
@@ -157,40 +159,67 @@ func (c *Config) checkClaims(p *problems) {
 	}
 }
 
-// ring loads the keys.
-func (c *Config) ring(p *problems) *keyring.Ring {
+// keys loads the keys: of files, which never change, or of a folder, which somebody else
+// rotates. It is nil when there is a problem.
+func (c *Config) keys(p *problems, now func() time.Time, log *slog.Logger) keyring.Keys {
 	t := c.PhantomToken
 	if t.Algorithm != "" && !p.oneOf("phantom_token.algorithm", t.Algorithm, keyring.ES256, keyring.RS256, keyring.PS256, keyring.EdDSA) {
 		return nil
 	}
-	var keys []*keyring.Key
-	add := func(field string, key *keyring.Key, err error) {
-		p.check(field, err)
-		if err == nil {
-			keys = append(keys, key)
-		}
-	}
+	var key *keyring.Key
+	var err error
 	switch {
 	case t.SigningKey != "" && t.SigningKeyFile != "":
 		p.add("phantom_token.signing_key", "expected either it or phantom_token.signing_key_file, got both")
 		return nil
 	case t.SigningKey != "":
-		key, err := keyring.Parse([]byte(t.SigningKey), t.Algorithm)
-		add("phantom_token.signing_key", key, err)
+		key, err = keyring.Parse([]byte(t.SigningKey), t.Algorithm)
+		p.check("phantom_token.signing_key", err)
+	case keyring.IsFolder(t.SigningKeyFile):
+		return c.folder(p, now, log)
 	default:
-		key, err := keyring.Load(t.SigningKeyFile, t.Algorithm)
-		add("phantom_token.signing_key_file", key, err)
+		key, err = keyring.Load(t.SigningKeyFile, t.Algorithm)
+		p.check("phantom_token.signing_key_file", err)
 	}
-	for _, file := range t.PublishedKeyFiles {
-		key, err := keyring.Load(file, "")
-		add("phantom_token.published_key_files", key, err)
-	}
-	if len(keys) != 1+len(t.PublishedKeyFiles) {
+	published := c.publishedKeys(p)
+	if err != nil || len(published) != len(t.PublishedKeyFiles) {
 		return nil
 	}
-	ring, err := keyring.NewRing(keys...)
-	p.check("phantom_token.published_key_files", err)
+	ring, err := keyring.NewRing(append([]*keyring.Key{key}, published...)...)
+	if !p.check("phantom_token.published_key_files", err) {
+		return nil
+	}
 	return ring
+}
+
+// folder opens a key folder, which is then followed for as long as the instance is used.
+func (c *Config) folder(p *problems, now func() time.Time, log *slog.Logger) keyring.Keys {
+	const field = "phantom_token.signing_key_file"
+	if c.PhantomToken.Algorithm != "" {
+		p.add("phantom_token.algorithm", "has a meaning only for a single key: those of a folder, which %s names, have their own", field)
+	}
+	folder, err := keyring.OpenFolder(keyring.FolderConfig{
+		Dir:       c.PhantomToken.SigningKeyFile,
+		Published: c.publishedKeys(p),
+		Now:       now,
+		Logger:    log,
+	})
+	if !p.check(field, err) {
+		return nil
+	}
+	return folder
+}
+
+// publishedKeys are those that could be loaded.
+func (c *Config) publishedKeys(p *problems) []*keyring.Key {
+	var keys []*keyring.Key
+	for _, file := range c.PhantomToken.PublishedKeyFiles {
+		key, err := keyring.Load(file, "")
+		if p.check("phantom_token.published_key_files", err) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // relayedAudiences are those of which the JWT of the provider must name one before it goes

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"time"
 
+	"phantomtoken/internal/delegation"
 	"phantomtoken/internal/discovery"
 	"phantomtoken/internal/introspection"
 	"phantomtoken/internal/keyring"
@@ -47,7 +48,7 @@ type providerSettings struct {
 }
 
 // provider is one authorization server as one client: what instances with the same
-// settings share. It is a gate.Introspector, a gate.Exchanger and a keyring.KeySource;
+// settings share. It is a gate.Introspector, a delegation.Exchanger and a keyring.KeySource;
 // where the metadata is needed and cannot be had, each fails with a word about it.
 type provider struct {
 	id       [32]byte
@@ -62,10 +63,14 @@ type provider struct {
 	introspection *located[discovery.Endpoint, *introspection.Client]
 	keys          *located[string, *keyring.RemoteKeys]               // nil when no token is verified
 	exchange      *located[discovery.Endpoint, *tokenexchange.Client] // nil when none is exchanged
+	exchanges     *delegation.Endpoint                                // through exchange; nil with it
 }
 
 // maxFailureSources bounds the client addresses that are remembered for their failures.
 const maxFailureSources = 100_000
+
+// leastDiscoveryTimeout is for metadata at a provider whose calls must be quicker.
+const leastDiscoveryTimeout = 5 * time.Second
 
 // newProvider checks the settings; it makes no request.
 func newProvider(s providerSettings, now func() time.Time, log *slog.Logger) (*provider, error) {
@@ -89,8 +94,10 @@ func newProvider(s providerSettings, now func() time.Time, log *slog.Logger) (*p
 			AuthMethod:         s.AuthMethod,
 			CAs:                p.cas,
 			InsecureSkipVerify: s.InsecureSkipVerify,
-			Now:                now,
-			Logger:             log,
+			// What takes longer than one request waits is there for the next.
+			Timeout: max(s.Timeout, leastDiscoveryTimeout),
+			Now:     now,
+			Logger:  log,
 		})
 		if err != nil {
 			return nil, err
@@ -124,6 +131,11 @@ func (p *provider) assemble(verifies bool) error {
 			p.exchange.find = p.issuer.TokenEndpoint
 		} else if _, err := p.exchange.get(context.Background()); err != nil {
 			return fmt.Errorf("phantom_token.token_endpoint: %w", err)
+		}
+		var err error
+		p.exchanges, err = delegation.NewEndpoint(delegation.EndpointConfig{Exchanger: p, Now: p.now, Logger: p.log})
+		if err != nil {
+			return err
 		}
 	}
 	p.introspection = &located[discovery.Endpoint, *introspection.Client]{
@@ -224,6 +236,32 @@ func (p *provider) verifier(audiences []string) (*keyring.Verifier, error) {
 		return nil, fmt.Errorf("token.issuer: %w", err)
 	}
 	return verifier, nil
+}
+
+// target has tokens exchanged for audience.
+func (p *provider) target(audience string) (*delegation.Target, error) {
+	verifier, err := p.verifier([]string{audience})
+	if err != nil {
+		return nil, err
+	}
+	return delegation.NewTarget(delegation.TargetConfig{
+		Endpoint: p.exchanges,
+		Verifier: verifier,
+		Audience: audience,
+		ClientID: p.settings.ClientID,
+		Settings: delegation.Settings{
+			Subject:     "access token",
+			ClientID:    "client_id",
+			Credentials: "client_id, client_secret and introspection.auth_method",
+			Endpoint:    "phantom_token.token_endpoint",
+			Issuer:      "token.issuer",
+			Keys:        "token.jwks_uri",
+			Issue:       "phantom_token.mode",
+			Audience:    "phantom_token.audience",
+			Scope:       "phantom_token.exchange_scope",
+		},
+		Now: p.now,
+	})
 }
 
 // Introspect asks what token is worth (RFC 7662).

@@ -12,11 +12,12 @@ type attributes map[string]any
 
 // Lua patterns of Kong's match and not_match.
 const (
-	patternURL    = `^https?://[^%s#]+$`
-	patternIssuer = `^https?://[^%s#?]+$`
-	patternOrigin = `^https?://[^%s/?#@]+$`
-	patternHost   = `^[%w%.%-:%[%]]+$`
-	patternHeader = `^[%w_%-]+$`
+	patternURL      = `^https?://[^%s#]+$`
+	patternIssuer   = `^https?://[^%s#?]+$`
+	patternOrigin   = `^https?://[^%s/?#@]+$`
+	patternHost     = `^[%w%.%-:%[%]]+$`
+	patternHeader   = `^[%w_%-]+$`
+	patternUntagged = `[,/%c]`
 	// What would have to be escaped in a challenge, and what may not be in a scope.
 	patternUnquotable = `["\%c]`
 )
@@ -238,6 +239,7 @@ func configFields() []map[string]any {
 			}},
 		)},
 		{"phantom_token": phantomTokenField()},
+		{"identity": identityField()},
 		{"cache": record("Bounds of the cache. All routes share one; the largest bounds apply.",
 			map[string]any{"max_entries": attributes{
 				"type": "integer", "default": 50_000, "between": []int{1, 10_000_000},
@@ -294,7 +296,7 @@ func phantomTokenField() attributes {
 		}},
 		map[string]any{"signing_key_file": attributes{
 			"type": "string", "referenceable": true,
-			"description": "File with the private key as JWK or PEM, readable by Kong's user only (mode 0600). 'phantom-token keys' makes one.",
+			"description": "File with the private key as JWK or PEM, readable by Kong's user only (mode 0600), or a folder of keys that take turns, see docs/keys.md. 'phantom-token keys' makes either.",
 		}},
 		map[string]any{"published_key_files": attributes{
 			"type": "array", "default": []string{}, "elements": attributes{"type": "string"},
@@ -347,6 +349,44 @@ func phantomTokenField() attributes {
 			"if_field": "mode", "if_match": attributes{"eq": modeMint},
 			"then_at_least_one_of": []string{"audience"}, "then_err": needsKey,
 		}},
+	}
+	return field
+}
+
+func identityField() attributes {
+	field := record("What Kong's own plugins, those for rate limits, access lists and logs, are told of the caller. Nothing by default.",
+		map[string]any{"consumer_claim": attributes{
+			"type":        "string",
+			"description": "Claim of the access token that holds the username of a Kong consumer, names joined by dots for a nested one. A token without a known consumer is refused with 403.",
+		}},
+		map[string]any{"consumer_tag": attributes{
+			"type": "string", "not_match": patternUntagged, "err": "expected one tag, without comma, slash and control characters",
+			"description": "Tag that this consumer must have. Set it where Kong has consumers for other callers too: without it, whoever is named like one of them is that one.",
+		}},
+		map[string]any{"consumer_optional": attributes{
+			"type": "boolean", "default": false,
+			"description": "Let tokens through that name no known consumer, with their credential alone.",
+		}},
+		map[string]any{"credential_claim": attributes{
+			"type":        "string",
+			"description": "Claim of the access token that tells one caller from another, usually sub. Kong's plugins and logs get a UUID made of it and the issuer, by which rate-limiting counts.",
+		}},
+		map[string]any{"groups_claim": attributes{
+			"type":        "string",
+			"description": "Claim of the access token with the groups for Kong's acl plugin: a string for one, a list for several. scope stands for the scopes.",
+		}},
+	)
+	const needsClaim = "this identity setting needs %s"
+	needs := func(setting string, match attributes, other string) attributes {
+		return attributes{"conditional_at_least_one_of": attributes{
+			"if_field": setting, "if_match": match, "then_at_least_one_of": []string{other}, "then_err": needsClaim,
+		}}
+	}
+	present := attributes{"required": true}
+	field["entity_checks"] = []attributes{
+		needs("consumer_tag", present, "consumer_claim"),
+		needs("consumer_optional", attributes{"eq": true}, "consumer_claim"),
+		needs("consumer_optional", attributes{"eq": true}, "credential_claim"),
 	}
 	return field
 }

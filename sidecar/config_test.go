@@ -2,14 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
-	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -19,57 +18,12 @@ import (
 	"phantomtoken/tokenexchange"
 )
 
-// environment is a configuration that works; change may alter it. Setting "" unsets.
-func environment(t testing.TB, change map[string]string) []string {
-	t.Helper()
-	dir := t.TempDir()
-	gateway := filepath.Join(dir, "gateway.jwk")
-	if _, err := keyring.LoadOrCreate(gateway, ""); err != nil {
-		t.Fatal(err)
-	}
-	variables := map[string]string{
-		"TOKEN_EXCHANGE_LISTEN":                       "127.0.0.1:0",
-		"TOKEN_EXCHANGE_ISSUER":                       "http://127.0.0.1:9200",
-		"TOKEN_EXCHANGE_SIGNING_KEY_FILE":             filepath.Join(dir, "keys", "sidecar.jwk"),
-		"TOKEN_EXCHANGE_SUBJECT_ISSUER":               "http://127.0.0.1:8000/phantom",
-		"TOKEN_EXCHANGE_SUBJECT_KEY_FILES":            gateway,
-		"TOKEN_EXCHANGE_CLIENTS_0_ID":                 "mcp-server",
-		"TOKEN_EXCHANGE_CLIENTS_0_SECRET":             "MARKED-SECRET-of-mcp-server",
-		"TOKEN_EXCHANGE_CLIENTS_0_SUBJECT_AUDIENCE":   "https://mcp.internal.example",
-		"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_NAME":   "https://api.demo.example",
-		"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPES": "stocks/read, stocks/trade,",
-		"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_CLAIMS": "region,client_type",
-	}
-	for name, value := range change {
-		variables[name] = value
-	}
-	out := []string{"PATH=" + os.Getenv("PATH")}
-	for name, value := range variables {
-		if value != "" {
-			out = append(out, name+"="+value)
-		}
-	}
-	return out
-}
-
-func write(t testing.TB, content string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 func TestReadConfig(t *testing.T) {
-	cfg, err := readConfig(environment(t, map[string]string{
+	cfg, err := readConfig(environment(t, usual, map[string]string{
 		"TOKEN_EXCHANGE_LISTEN":                     "",
-		"TOKEN_EXCHANGE_CLIENTS_0_SECRET":           "",
-		"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE":      write(t, "secret of a file\r\n"),
-		"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_1_NAME": "reports",
-		"TOKEN_EXCHANGE_CLIENTS_1_ID":               "idle",
-		"TOKEN_EXCHANGE_CLIENTS_1_SECRET":           "s",
-		"TOKEN_EXCHANGE_CLIENTS_1_SUBJECT_AUDIENCE": "a",
+		"TOKEN_EXCHANGE_KEY_ROTATION":               "720h",
+		"TOKEN_EXCHANGE_CACHE_ENTRIES":              "7",
+		"TOKEN_EXCHANGE_IDP_CLIENT_ID":              "token-exchange",
 		"TOKEN_EXCHANGE_INSECURE_HTTP_HOSTS":        "sidecar , gateway:8000",
 		"TOKEN_EXCHANGE_SERVICE_HOST":               "10.0.0.1", // as Kubernetes does
 		"TOKEN_EXCHANGE_SERVICE_PORT_HTTP":          "9200",
@@ -80,24 +34,17 @@ func TestReadConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Listen != "127.0.0.1:9200" || cfg.TokenLifetime != 5*time.Minute {
-		t.Errorf("defaults: got %q, %s", cfg.Listen, cfg.TokenLifetime)
+	if cfg.Listen != "127.0.0.1:9200" || cfg.SubjectMode != "mint" || cfg.Provider.AuthMethod != "client_secret_basic" {
+		t.Errorf("defaults: got %q, %q, %q", cfg.Listen, cfg.SubjectMode, cfg.Provider.AuthMethod)
+	}
+	if cfg.KeyRotation != 720*time.Hour || cfg.CacheEntries != 7 || cfg.Provider.ClientID != "token-exchange" {
+		t.Errorf("got %s, %d, %q", cfg.KeyRotation, cfg.CacheEntries, cfg.Provider.ClientID)
 	}
 	if want := []string{"sidecar", "gateway:8000"}; !slices.Equal(cfg.InsecureHTTPHosts, want) || cfg.PublishedKeyFiles != nil {
 		t.Errorf("lists: got %q and %q, want %q and none", cfg.InsecureHTTPHosts, cfg.PublishedKeyFiles, want)
 	}
-	want := []clientConfig{
-		{
-			ID: "mcp-server", Secret: "secret of a file", SecretFile: cfg.Clients[0].SecretFile, SubjectAudience: "https://mcp.internal.example",
-			Audiences: []audienceConfig{
-				{Name: "https://api.demo.example", Scopes: []string{"stocks/read", "stocks/trade"}, Claims: []string{"region", "client_type"}},
-				{Name: "reports"},
-			},
-		},
-		{ID: "idle", Secret: "s", SubjectAudience: "a"},
-	}
-	if !reflect.DeepEqual(cfg.Clients, want) {
-		t.Errorf("clients: got %+v\nwant %+v", cfg.Clients, want)
+	if value, set := cfg.lookup("MCP_SERVER_SECRET"); !set || value != secret {
+		t.Error("a variable that the policy names is not found")
 	}
 }
 
@@ -119,51 +66,103 @@ func TestProblems(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name   string
+		policy string // usual when empty
 		change map[string]string
 		want   []string // each is the beginning of a line of the message
 	}{
 		{name: "nothing set", change: map[string]string{
-			"TOKEN_EXCHANGE_ISSUER": "", "TOKEN_EXCHANGE_SIGNING_KEY_FILE": "", "TOKEN_EXCHANGE_SUBJECT_ISSUER": "", "TOKEN_EXCHANGE_SUBJECT_KEY_FILES": "",
-			"TOKEN_EXCHANGE_CLIENTS_0_ID": "", "TOKEN_EXCHANGE_CLIENTS_0_SECRET": "", "TOKEN_EXCHANGE_CLIENTS_0_SUBJECT_AUDIENCE": "",
-			"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_NAME": "", "TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPES": "", "TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_CLAIMS": "",
+			"TOKEN_EXCHANGE_ISSUER": "", "TOKEN_EXCHANGE_SIGNING_KEY_FILE": "", "TOKEN_EXCHANGE_SUBJECT_ISSUER": "", "TOKEN_EXCHANGE_SUBJECT_KEY_FILES": "", "TOKEN_EXCHANGE_POLICY_FILE": "",
 		}, want: []string{
-			"TOKEN_EXCHANGE_SIGNING_KEY_FILE: expected the path of a key file, got nothing",
+			"TOKEN_EXCHANGE_SIGNING_KEY_FILE: expected the path of a key file or of a folder of keys, got nothing",
 			"TOKEN_EXCHANGE_SUBJECT_KEY_FILES or TOKEN_EXCHANGE_SUBJECT_JWKS_URI: expected one of the two, got neither",
 			"TOKEN_EXCHANGE_ISSUER: expected the URL of this service, got nothing",
-			"TOKEN_EXCHANGE_SUBJECT_ISSUER: expected the issuer of the gateway's phantom tokens, got nothing",
-			"TOKEN_EXCHANGE_CLIENTS_0_ID: expected at least one client, got none",
+			"TOKEN_EXCHANGE_SUBJECT_ISSUER: expected the issuer of the phantom tokens, got nothing",
+			"TOKEN_EXCHANGE_POLICY_FILE: expected the path of the policy file, got nothing",
 		}},
-		{name: "several at once", change: map[string]string{
-			"TOKEN_EXCHANGE_TOKEN_LIFETIME": "5 minutes", "TOKEN_EXCHANGE_ISSUER": "http://sidecar:9200",
-			"TOKEN_EXCHANGE_CLIENTS_0_ID": "", "TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPES": "a b",
+		{name: "environment and policy at once", change: map[string]string{
+			"TOKEN_EXCHANGE_KEY_ROTATION": "monthly", "TOKEN_EXCHANGE_CACHE_ENTRIES": "0x", "TOKEN_EXCHANGE_ISSUER": "http://sidecar:9200", "TOKEN_EXCHANGE_SUBJECT_MODE": "copy",
+			"TOKEN_EXCHANGE_LISTEN": "9200", "TOKEN_EXCHANGE_METRICS_LISTEN": "9300", "MCP_SERVER_SECRET": "MARKED",
 		}, want: []string{
-			`TOKEN_EXCHANGE_TOKEN_LIFETIME: expected a duration such as 5m, got "5 minutes"`,
+			`TOKEN_EXCHANGE_KEY_ROTATION: expected a duration such as 720h, got "monthly"`,
+			`TOKEN_EXCHANGE_CACHE_ENTRIES: expected a number such as 10000, got "0x"`,
 			`TOKEN_EXCHANGE_ISSUER: expected https, got http to "sidecar:9200"`,
-			"TOKEN_EXCHANGE_CLIENTS_0_ID: expected a client id, got nothing",
-			`TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPES: expected scope tokens separated by commas, got "a b"`,
+			`TOKEN_EXCHANGE_SUBJECT_MODE: expected mint, introspection or exchange, as phantom_token.mode at the gateway, got "copy"`,
+			"TOKEN_EXCHANGE_LISTEN: expected host:port: ",
+			"TOKEN_EXCHANGE_METRICS_LISTEN: expected host:port: ",
+			"POLICY:7: callers.mcp-server.authentication.secret_variables[0]: expected at least 16 random bytes, got 6",
 		}},
-		{name: "life too long", change: map[string]string{"TOKEN_EXCHANGE_TOKEN_LIFETIME": "24h"},
-			want: []string{"TOKEN_EXCHANGE_TOKEN_LIFETIME: expected 10s to 1h0m0s, got 24h0m0s"}},
-		{name: "slip in a name", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPE": "x"},
-			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPE: expected one of the variables that -help lists, got another"}},
-		{name: "gap between clients", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_2_ID": "x"},
-			want: []string{"TOKEN_EXCHANGE_CLIENTS_1_...: expected numbers that count from 0 without a gap"}},
-		{name: "gap between audiences", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_5_NAME": "x"},
-			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_1_...: expected numbers that count from 0 without a gap"}},
-		{name: "leading zero", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_00_ID": "x"},
-			want: []string{"TOKEN_EXCHANGE_CLIENTS_00_ID: expected one of the variables", "TOKEN_EXCHANGE_CLIENTS_1_...: expected numbers"}},
-		{name: "secret twice", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE": shared},
-			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE: expected the secret once, got it in TOKEN_EXCHANGE_CLIENTS_0_SECRET too"}},
-		{name: "secret file is missing", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET": "", "TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE": filepath.Join(folder, "none")},
-			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE: expected the path of a readable file with the secret: no such file"}},
-		{name: "RejectsSecretInPlaceOfItsFile", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET": "", "TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE": "MARKED-SECRET-of-mcp-server"},
-			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE: expected the path of a readable file with the secret: no such file"}},
-		{name: "RejectsLongSecretInPlaceOfItsFile", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET": "", "TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE": strings.Repeat("MARKED", 100)},
-			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE: expected the path of a readable file with the secret: file name too long"}},
-		{name: "RejectsSecretFileThatOthersMayWrite", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET": "", "TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE": writable},
-			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE: expected a file that only its owner may write, got mode 0662; run chmod go-w"}},
-		{name: "RejectsShortSecret", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET": "MARKED"},
-			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET: expected at least 16 random bytes, got 6"}},
+		{name: "variables of before", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_ID": "x", "TOKEN_EXCHANGE_TOKEN_LIFETIME": "5m"},
+			want: []string{
+				"TOKEN_EXCHANGE_CLIENTS_0_ID: expected callers, audiences and lifetimes in the policy file (TOKEN_EXCHANGE_POLICY_FILE), got a variable",
+				"TOKEN_EXCHANGE_TOKEN_LIFETIME: expected callers, audiences and lifetimes in the policy file (TOKEN_EXCHANGE_POLICY_FILE), got a variable",
+			}},
+		{name: "slip in a name", change: map[string]string{"TOKEN_EXCHANGE_SUBJECT_ISSUR": "x"},
+			want: []string{"TOKEN_EXCHANGE_SUBJECT_ISSUR: expected one of the variables that -help lists, got another"}},
+		{name: "policy file is missing", change: map[string]string{"TOKEN_EXCHANGE_POLICY_FILE": filepath.Join(folder, "none")},
+			want: []string{filepath.Join(folder, "none") + ": expected a readable policy file: "}},
+		{name: "policy file is a folder", change: map[string]string{"TOKEN_EXCHANGE_POLICY_FILE": folder},
+			want: []string{folder + ": expected a readable policy file: expected " + folder + " to be a regular file"}},
+		{name: "RejectsPolicyFileThatEverybodyMayWrite", change: map[string]string{"TOKEN_EXCHANGE_POLICY_FILE": writable},
+			want: []string{writable + ": expected a readable policy file: expected a file that not everybody may write, got mode 0662"}},
+		{name: "RejectsLargePolicyFile", change: map[string]string{"TOKEN_EXCHANGE_POLICY_FILE": write(t, strings.Repeat("# MARKED\n", 120_000))},
+			want: []string{"/"}},
+		{name: "problems of the policy", policy: "version: 1\ncallers:\n  x: {subject_audiense: a}\n",
+			want: []string{"POLICY:3:7: callers.x.subject_audiense: ", "POLICY:3:3: callers.x.subject_audience: "}},
+		{name: "secret of a caller is missing", change: map[string]string{"MCP_SERVER_SECRET": ""},
+			want: []string{"POLICY:7: callers.mcp-server.authentication.secret_variables[0]: expected the name of an environment variable that is set"}},
+		{name: "RejectsSecretInPlaceOfItsFile", policy: strings.Replace(usual, "secret_variables: [MCP_SERVER_SECRET]", "secret_files: [/MARKED-SECRET-of-mcp-server]", 1),
+			want: []string{"POLICY:7: callers.mcp-server.authentication.secret_files[0]: expected the path of a readable file with the secret: no such file"}},
+		{name: "RejectsSecretFileThatOthersMayWrite", policy: strings.Replace(usual, "secret_variables: [MCP_SERVER_SECRET]", "secret_files: ["+writable+"]", 1),
+			want: []string{"POLICY:7: callers.mcp-server.authentication.secret_files[0]: expected a file that only its owner may write, got mode 0662; run chmod go-w"}},
+		{name: "certificates of callers without authorities", policy: strings.Replace(usual, "secret_variables: [MCP_SERVER_SECRET]", "mtls: {dns_name: mcp.example}", 1),
+			want: []string{"POLICY:7: callers.mcp-server.authentication.mtls: expected authorities of client certificates in TOKEN_EXCHANGE_TLS_CLIENT_CA_FILE, got none"}},
+		{name: "service account without cluster", policy: strings.Replace(usual, "secret_variables: [MCP_SERVER_SECRET]", "kubernetes: {namespace: mcp, service_account: server}", 1),
+			want: []string{"POLICY:7: callers.mcp-server.authentication.kubernetes: expected the issuer of the cluster in TOKEN_EXCHANGE_KUBERNETES_ISSUER, got none"}},
+		{name: "half a cluster is one problem", policy: strings.Replace(usual, "secret_variables: [MCP_SERVER_SECRET]", "kubernetes: {namespace: mcp, service_account: server}", 1),
+			change: map[string]string{"TOKEN_EXCHANGE_KUBERNETES_JWKS_URI": "https://cluster.example/keys"},
+			want:   []string{"TOKEN_EXCHANGE_KUBERNETES_ISSUER and TOKEN_EXCHANGE_KUBERNETES_JWKS_URI: expected both, got one of them"}},
+		{name: "provider for tokens that the gateway mints", policy: delegated, change: providerSettings(nil),
+			want: []string{"POLICY:3: audiences.https://api.demo.example.issue: expected mint, got idp: the gateway mints its phantom tokens itself (TOKEN_EXCHANGE_SUBJECT_MODE is mint)"}},
+		{name: "no provider", policy: delegated, change: map[string]string{"TOKEN_EXCHANGE_SUBJECT_MODE": "exchange"},
+			want: []string{"POLICY:3: audiences.https://api.demo.example.issue: expected an identity provider for idp, got none: set TOKEN_EXCHANGE_IDP_TOKEN_ENDPOINT"}},
+		{name: "provider that is wrong is no missing one", policy: delegated, change: providerSettings(map[string]string{
+			"TOKEN_EXCHANGE_SUBJECT_MODE": "exchange", "TOKEN_EXCHANGE_IDP_TOKEN_ENDPOINT": "http://idp.example/token", "TOKEN_EXCHANGE_IDP_CLIENT_ID": "",
+			"TOKEN_EXCHANGE_IDP_CLIENT_SECRET_FILE": writable, "TOKEN_EXCHANGE_IDP_AUTH_METHOD": "tls", "TOKEN_EXCHANGE_IDP_CA_FILE": filepath.Join(folder, "none"),
+			"TOKEN_EXCHANGE_IDP_ISSUER": "https://other.example",
+		}), want: []string{
+			`TOKEN_EXCHANGE_IDP_TOKEN_ENDPOINT: expected https, got http to "idp.example"`,
+			"TOKEN_EXCHANGE_IDP_CLIENT_ID: expected the id of this sidecar at the identity provider, got nothing",
+			"TOKEN_EXCHANGE_IDP_CLIENT_SECRET: expected the secret once, got it in TOKEN_EXCHANGE_IDP_CLIENT_SECRET_FILE too",
+			`TOKEN_EXCHANGE_IDP_AUTH_METHOD: expected client_secret_basic or client_secret_post, got "tls"`,
+			"TOKEN_EXCHANGE_IDP_CA_FILE: expected a readable file with certificates",
+			"TOKEN_EXCHANGE_IDP_JWKS_URI: expected the key set of TOKEN_EXCHANGE_IDP_ISSUER, which is another issuer than TOKEN_EXCHANGE_SUBJECT_ISSUER, got nothing",
+		}},
+		{name: "settings of a provider without its endpoint", change: map[string]string{"TOKEN_EXCHANGE_IDP_CLIENT_ID": "x"},
+			want: []string{"TOKEN_EXCHANGE_IDP_TOKEN_ENDPOINT: expected the token endpoint of the identity provider beside its other settings, got nothing"}},
+		{name: "RejectsEgressThatOthersReach", change: map[string]string{"TOKEN_EXCHANGE_EGRESS_LISTEN": "0.0.0.0:9201"},
+			want: []string{`TOKEN_EXCHANGE_EGRESS_LISTEN: expected a loopback address like 127.0.0.1:9201, or unix: and a path, got "0.0.0.0:9201"`}},
+		{name: "egress socket without a path", change: map[string]string{"TOKEN_EXCHANGE_EGRESS_LISTEN": "unix:"},
+			want: []string{"TOKEN_EXCHANGE_EGRESS_LISTEN: expected unix: and the path of a socket"}},
+		{name: "routes that cannot work", policy: usual + "egress:\n  caller: mcp-server\n  routes:\n  - {path: /a, upstream: \"http://api.example\", audience: \"https://api.demo.example\"}\n  - {path: /b, upstream: \"https://api.example\", ca_file: /none/ca.pem, audience: \"https://api.demo.example\"}\n",
+			change: map[string]string{"TOKEN_EXCHANGE_EGRESS_LISTEN": "127.0.0.1:0"},
+			want: []string{
+				`POLICY:15: egress.routes[0].upstream: expected https, got http to "api.example"`,
+				"POLICY:16: egress.routes[1].ca_file: reading certificates: ",
+			}},
+		{name: "half of TLS", change: map[string]string{"TOKEN_EXCHANGE_TLS_CLIENT_CA_FILE": shared},
+			want: []string{"TOKEN_EXCHANGE_TLS_CERTIFICATE_FILE and TOKEN_EXCHANGE_TLS_KEY_FILE: expected both, got one of them or neither"}},
+		{name: "TLS files that hold something else", change: map[string]string{"TOKEN_EXCHANGE_TLS_CERTIFICATE_FILE": shared, "TOKEN_EXCHANGE_TLS_KEY_FILE": filepath.Join(folder, "none")},
+			want: []string{"TOKEN_EXCHANGE_TLS_KEY_FILE: expected the path of a readable file with the server's private key: no such file"}},
+		{name: "TLS certificate and key swapped", change: map[string]string{"TOKEN_EXCHANGE_TLS_CERTIFICATE_FILE": shared, "TOKEN_EXCHANGE_TLS_KEY_FILE": shared},
+			want: []string{"TOKEN_EXCHANGE_TLS_CERTIFICATE_FILE, TOKEN_EXCHANGE_TLS_KEY_FILE: expected a certificate in PEM and its private key"}},
+		{name: "no room for tokens", change: map[string]string{"TOKEN_EXCHANGE_CACHE_ENTRIES": "0"},
+			want: []string{"TOKEN_EXCHANGE_CACHE_ENTRIES: expected 1 to 10000000, got 0"}},
+		{name: "keys that take turns too fast", change: map[string]string{"TOKEN_EXCHANGE_KEY_ROTATION": "5m"},
+			want: []string{"TOKEN_EXCHANGE_KEY_ROTATION: expected a rotation every 2 hours or more"}},
+		{name: "folder of keys without a key", change: map[string]string{"TOKEN_EXCHANGE_SIGNING_KEY_FILE": t.TempDir()},
+			want: []string{"TOKEN_EXCHANGE_SIGNING_KEY_FILE: opening key folder: "}},
+		{name: "rotation of a key file", change: map[string]string{"TOKEN_EXCHANGE_SIGNING_KEY_FILE": key, "TOKEN_EXCHANGE_KEY_ROTATION": "24h"},
+			want: []string{"TOKEN_EXCHANGE_SIGNING_KEY_FILE, a folder with TOKEN_EXCHANGE_KEY_ROTATION: "}},
 		{name: "RejectsOneKeyForBothIssuers", change: map[string]string{"TOKEN_EXCHANGE_SIGNING_KEY_FILE": key, "TOKEN_EXCHANGE_SUBJECT_KEY_FILES": key},
 			want: []string{"TOKEN_EXCHANGE_SUBJECT_KEY_FILES: expected other keys than those of TOKEN_EXCHANGE_SIGNING_KEY_FILE and TOKEN_EXCHANGE_PUBLISHED_KEY_FILES, got key "}},
 		{name: "RejectsSubjectKeyFileThatOthersMayWrite", change: map[string]string{"TOKEN_EXCHANGE_SUBJECT_KEY_FILES": writable},
@@ -174,14 +173,6 @@ func TestProblems(t *testing.T) {
 			want: []string{"TOKEN_EXCHANGE_LISTEN: expected host:port: "}},
 		{name: "key file below a file", change: map[string]string{"TOKEN_EXCHANGE_SIGNING_KEY_FILE": filepath.Join(shared, "keys", "sidecar.jwk")},
 			want: []string{"TOKEN_EXCHANGE_SIGNING_KEY_FILE: "}},
-		{name: "RejectsSlipThatLooksLikeOneOfKubernetes", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_PORT": "x"},
-			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_PORT: expected one of the variables that -help lists, got another"}},
-		{name: "secret file is a folder", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET": "", "TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE": folder},
-			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE: expected a regular file with the secret"}},
-		{name: "secret file is empty", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET": "", "TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE": write(t, "\n")},
-			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE: expected a file with a secret of 1 to 4096 bytes"}},
-		{name: "secret file is large", change: map[string]string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET": "", "TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE": write(t, strings.Repeat("MARKED", 1000))},
-			want: []string{"TOKEN_EXCHANGE_CLIENTS_0_SECRET_FILE: expected a file with a secret of 1 to 4096 bytes"}},
 		{name: "key file that others can read", change: map[string]string{"TOKEN_EXCHANGE_SIGNING_KEY_FILE": shared},
 			want: []string{"TOKEN_EXCHANGE_SIGNING_KEY_FILE: loading signing key: expected key file " + shared + " to be readable by its owner only, got mode 0644; run chmod 600"}},
 		{name: "key file without a key", change: map[string]string{"TOKEN_EXCHANGE_SIGNING_KEY_FILE": write(t, "MARKED")},
@@ -202,7 +193,7 @@ func TestProblems(t *testing.T) {
 			want: []string{"TOKEN_EXCHANGE_ISSUER: expected a URL whose path differs from that of TOKEN_EXCHANGE_SUBJECT_ISSUER"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			environ := environment(t, tc.change)
+			environ := environment(t, cmp.Or(tc.policy, usual), tc.change)
 			var stdout, stderr bytes.Buffer
 			if status := run([]string{"-check"}, environ, &stdout, &stderr); status != exitUsage || stdout.Len() > 0 {
 				t.Errorf("got status %d, output %q, want %d and none", status, &stdout, exitUsage)
@@ -212,7 +203,8 @@ func TestProblems(t *testing.T) {
 				t.Errorf("got %q\nwant one line of introduction and %d problems", lines, len(tc.want))
 			}
 			for _, want := range tc.want {
-				if !slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line, want) }) {
+				want = strings.Replace(want, "POLICY:", variable(environ, "TOKEN_EXCHANGE_POLICY_FILE")+":", 1)
+				if !slices.ContainsFunc(lines[1:], func(line string) bool { return strings.HasPrefix(line, want) }) {
 					t.Errorf("got %q\nwant a line that begins with %q", lines, want)
 				}
 			}
@@ -232,15 +224,6 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-func variable(environ []string, name string) string {
-	for _, entry := range environ {
-		if value, ok := strings.CutPrefix(entry, name+"="); ok {
-			return value
-		}
-	}
-	return ""
-}
-
 func TestFlags(t *testing.T) {
 	for _, tc := range []struct {
 		name       string
@@ -252,10 +235,11 @@ func TestFlags(t *testing.T) {
 		{name: "check", args: []string{"-check"}, wantStatus: 0, wantStdout: "the settings are good\n"},
 		{name: "help", args: []string{"-help"}, wantStatus: 0, wantStdout: "Settings are environment variables"},
 		{name: "unknown flag", args: []string{"-frobnicate"}, wantStatus: 2, wantStderr: "frobnicate"},
-		{name: "argument", args: []string{"serve"}, wantStatus: 2, wantStderr: "expected flags only"},
+		{name: "argument", args: []string{"-check", "serve"}, wantStatus: 2, wantStderr: "expected flags only"},
+		{name: "unknown command", args: []string{"serve"}, wantStatus: 2, wantStderr: "expected check, explain, schema or flags"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			environ := environment(t, nil)
+			environ := environment(t, usual, nil)
 			var stdout, stderr bytes.Buffer
 			status := run(tc.args, environ, &stdout, &stderr)
 			if status != tc.wantStatus || !strings.Contains(stdout.String(), tc.wantStdout) || !strings.Contains(stderr.String(), tc.wantStderr) {
@@ -268,19 +252,33 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// TestListenFails: a sidecar that cannot listen says which setting it is.
-func TestListenFails(t *testing.T) {
-	var stdout, stderr bytes.Buffer
-	status := run(nil, environment(t, map[string]string{"TOKEN_EXCHANGE_LISTEN": "127.0.0.1:99999"}), &stdout, &stderr)
-	if status != exitUsage || !strings.Contains(stderr.String(), "TOKEN_EXCHANGE_LISTEN: ") {
-		t.Errorf("got %d %s", status, &stderr)
+// TestAddressInUse: a sidecar that cannot listen says which setting it is, and leaves no key
+// behind.
+func TestAddressInUse(t *testing.T) {
+	taken := listen(t)
+	defer taken.Close()
+	for _, name := range []string{"LISTEN", "EGRESS_LISTEN", "METRICS_LISTEN"} {
+		t.Run(name, func(t *testing.T) {
+			environ := environment(t, usual, map[string]string{envPrefix + name: taken.Addr().String()})
+			var stdout, stderr bytes.Buffer
+			if status := run(nil, environ, &stdout, &stderr); status != exitUsage || !strings.Contains(stderr.String(), envPrefix+name+": ") {
+				t.Errorf("got %d %s", status, &stderr)
+			}
+			if _, err := os.Stat(variable(environ, "TOKEN_EXCHANGE_SIGNING_KEY_FILE")); err == nil {
+				t.Error("a key was made")
+			}
+			// -check beside a sidecar that runs has nothing to complain about.
+			if status := run([]string{"-check"}, environ, &stdout, &stderr); status != exitOK {
+				t.Errorf("-check: got %d %s", status, &stderr)
+			}
+		})
 	}
 }
 
 // TestCheckWarns: -check says what a start would say.
 func TestCheckWarns(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	status := run([]string{"-check"}, environment(t, map[string]string{"TOKEN_EXCHANGE_LISTEN": "0.0.0.0:9200"}), &stdout, &stderr)
+	status := run([]string{"-check"}, environment(t, usual, map[string]string{"TOKEN_EXCHANGE_LISTEN": "0.0.0.0:9200"}), &stdout, &stderr)
 	if status != exitOK || !strings.Contains(stderr.String(), "serving plain http beyond this machine") {
 		t.Errorf("got status %d, %s", status, &stderr)
 	}
@@ -289,131 +287,65 @@ func TestCheckWarns(t *testing.T) {
 // TestSubjectKeysNeedNoPrivateKey: public keys of the gateway are enough to exchange its
 // tokens and to serve its documents.
 func TestSubjectKeysNeedNoPrivateKey(t *testing.T) {
-	environ := environment(t, nil)
+	environ := environment(t, usual, nil)
 	gateway := ring(t, variable(environ, "TOKEN_EXCHANGE_SUBJECT_KEY_FILES"))
 	public := write(t, string(gateway.JWKS()))
 	if err := os.Chmod(public, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := readConfig(environment(t, map[string]string{"TOKEN_EXCHANGE_SUBJECT_KEY_FILES": public}))
+	cfg, err := readConfig(environment(t, usual, map[string]string{"TOKEN_EXCHANGE_SUBJECT_KEY_FILES": public}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	built, err := build(cfg, true, slog.New(slog.DiscardHandler))
+	built, err := build(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer built.close()
 	rec := httptest.NewRecorder()
-	built.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/phantom/jwks.json", nil))
+	built.handler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/phantom/jwks.json", nil))
 	if rec.Code != http.StatusOK || rec.Body.String() != string(gateway.JWKS()) {
 		t.Errorf("key set: got %d %s\nwant 200 %s", rec.Code, rec.Body, gateway.JWKS())
 	}
 	body := url.Values{
-		"grant_type": {tokenexchange.GrantType}, "subject_token": {mint(t, environ)}, "subject_token_type": {tokenexchange.TokenTypeAccessToken},
-		"audience": {"https://api.demo.example"}, "client_id": {"mcp-server"}, "client_secret": {"MARKED-SECRET-of-mcp-server"},
+		"grant_type": {tokenexchange.GrantType}, "subject_token": {mint(t, environ, nil)}, "subject_token_type": {tokenexchange.TokenTypeAccessToken},
+		"audience": {"https://api.demo.example"}, "client_id": {"mcp-server"}, "client_secret": {secret},
 	}.Encode()
 	r := httptest.NewRequest(http.MethodPost, "/token", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	rec = httptest.NewRecorder()
-	built.ServeHTTP(rec, r)
+	built.handler().ServeHTTP(rec, r)
 	if rec.Code != http.StatusOK {
 		t.Errorf("exchange: got %d %s", rec.Code, rec.Body)
 	}
 }
 
-// TestHelpSaysWhatReadyMeans, because it is not what some expect of a readiness check.
-func TestHelpSaysWhatReadyMeans(t *testing.T) {
-	var help bytes.Buffer
-	printHelp(&help)
-	if !strings.Contains(help.String(), "/readyz") {
-		t.Errorf("got %s, want a word about /readyz", &help)
-	}
-}
-
-// TestHelpIsComplete: every setting has all that -help prints, in the form that it prints.
-func TestHelpIsComplete(t *testing.T) {
-	var help bytes.Buffer
-	printHelp(&help)
-	entry := regexp.MustCompile(`(?m)^  (TOKEN_EXCHANGE_[A-Z_]+) \(([^;]+); ([^)]+)\)\n      (\S.*\.)$`)
-	found := entry.FindAllStringSubmatch(help.String(), -1)
-	all := settings()
-	if len(found) != len(all) || len(all) < 15 {
-		t.Fatalf("got %d complete entries of %d settings:\n%s", len(found), len(all), &help)
-	}
-	for i, s := range all {
-		if got := (setting{found[i][1], found[i][2], found[i][3], found[i][4]}); got != s {
-			t.Errorf("got %+v, want %+v", got, s)
-		}
-	}
-}
-
-// TestNamedVariablesExist reads the messages of package sts: a variable that one of them
-// tells somebody to change must be a setting.
-func TestNamedVariablesExist(t *testing.T) {
-	known := make(map[string]bool)
-	for _, s := range settings() {
-		known[s.name] = true
-		known[strings.NewReplacer("_N_", "_n_").Replace(s.name)] = true // as it stands in prose
-	}
-	sources, err := filepath.Glob("sts/*.go")
-	if err != nil || len(sources) == 0 {
-		t.Fatalf("got sources %q, error %v", sources, err)
-	}
-	named := 0
-	for _, path := range sources {
-		if strings.HasSuffix(path, "_test.go") {
-			continue
-		}
-		data, err := os.ReadFile(path)
+// TestWarnings: what works and is probably not meant is said at the start.
+func TestWarnings(t *testing.T) {
+	text := strings.Replace(usual, "    audiences:\n", "    allow_without_user: true\n    audiences:\n", 1) +
+		"egress:\n  caller: mcp-server\n  routes:\n  - {path: /a, upstream: \"https://api.example\", audience: \"https://api.demo.example\"}\n"
+	warnings := func(policyText, address string) string {
+		cfg, err := readConfig(environment(t, policyText, nil))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for pattern, prefix := range map[string]string{
-			`\b(TOKEN_EXCHANGE_[A-Z]\w*[A-Z])\b`:        "",
-			`[^t]\bsetting\([^"()]+, "([A-Z_]+)"\)`:     envPrefix + "CLIENTS_N_",
-			`\btargetSetting\([^"()]+, [^"]*"([A-Z]+)"`: envPrefix + "CLIENTS_N_AUDIENCES_M_",
-			`\bat\("([A-Z]+)"\)`:                        envPrefix + "CLIENTS_N_AUDIENCES_M_",
-		} {
-			for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(string(data), -1) {
-				if strings.Contains(m[1], "%") {
-					continue
-				}
-				named++
-				if !known[prefix+m[1]] {
-					t.Errorf("%s names %s, which is no setting", path, prefix+m[1])
-				}
-			}
+		built, err := build(t.Context(), cfg, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer built.close()
+		var log bytes.Buffer
+		built.warn(slog.New(slog.NewTextHandler(&log, nil)), tcpAddr(t, address))
+		withoutSecrets(t, "warnings", log.String())
+		return log.String()
+	}
+	got := warnings(text, "0.0.0.0:9200")
+	for _, want := range []string{"callers.mcp-server.allow_without_user", "TOKEN_EXCHANGE_EGRESS_LISTEN", "TOKEN_EXCHANGE_LISTEN"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got %s\nwant a warning about %s", got, want)
 		}
 	}
-	if named < 20 {
-		t.Errorf("only %d names found: the patterns no longer fit the code", named)
-	}
-}
-
-func TestWarnings(t *testing.T) {
-	cfg, err := readConfig(environment(t, map[string]string{
-		"TOKEN_EXCHANGE_CLIENTS_1_ID": "idle", "TOKEN_EXCHANGE_CLIENTS_1_SECRET": "MARKED", "TOKEN_EXCHANGE_CLIENTS_1_ALLOW_WITHOUT_USER": "true", "TOKEN_EXCHANGE_CLIENTS_1_SUBJECT_AUDIENCE": "a",
-	}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var log bytes.Buffer
-	cfg.warn(slog.New(slog.NewTextHandler(&log, nil)), tcpAddr(t, "0.0.0.0:9200"))
-	for _, want := range []string{
-		"TOKEN_EXCHANGE_CLIENTS_1_AUDIENCES_0_NAME", "TOKEN_EXCHANGE_CLIENTS_1_ALLOW_WITHOUT_USER", "TOKEN_EXCHANGE_LISTEN",
-	} {
-		if !strings.Contains(log.String(), want) {
-			t.Errorf("got %s\nwant a warning about %s", &log, want)
-		}
-	}
-	if strings.Contains(log.String(), "MARKED") || strings.Contains(log.String(), "CLIENTS_0_") {
-		t.Errorf("got %s", &log)
-	}
-	log.Reset()
-	cfg.Clients = cfg.Clients[:1]
-	cfg.warn(slog.New(slog.NewTextHandler(&log, nil)), tcpAddr(t, "[::1]:9200"))
-	if log.Len() > 0 {
-		t.Errorf("got %s, want no warning", &log)
+	if got := warnings(usual, "[::1]:9200"); got != "" {
+		t.Errorf("got %s, want no warning", got)
 	}
 }

@@ -1,21 +1,27 @@
 // Command token-exchange-sidecar stands beside a service and exchanges the phantom tokens
 // that the service receives from the gateway for tokens that the APIs behind it accept
-// (OAuth 2.0 Token Exchange, RFC 8693). The sidecar issues these tokens itself: it is a
-// security token service with its own keys, metadata and policy.
+// (OAuth 2.0 Token Exchange, RFC 8693). It issues these tokens itself, as a security token
+// service with its own keys and metadata, or has the identity provider issue them. A policy
+// file says who may have which.
 //
-// It is configured by environment variables, which -help lists; -check looks for mistakes
-// in them and exits, and -healthcheck asks the running sidecar whether it can exchange
-// tokens. Problems and one JSON line per decision go to standard error. SIGTERM
-// and SIGINT end it: requests that are being answered get their answer first.
+// Services reach it in two ways: they send token requests, or they send their calls to its
+// egress proxy, which exchanges and forwards.
+//
+// It is configured by environment variables, which -help lists; -check looks for mistakes in
+// them and in the policy file, and exits; -healthcheck asks the running sidecar whether it can
+// exchange tokens. The commands check, explain and schema are about a policy file alone.
+// Problems and one JSON line per decision go to standard error. SIGHUP reads the policy file
+// again, and the secrets and keys of callers with it. SIGTERM and SIGINT end it: requests that
+// are being answered get their answer first, for ten seconds.
 //
 //	POST /token                                  token exchange
 //	GET  /.well-known/oauth-authorization-server metadata (RFC 8414), also as openid-configuration
 //	GET  /jwks.json                              public keys
 //	GET  /healthz                                200 while the process runs
-//	GET  /readyz                                 200 once tokens can be exchanged
+//	GET  /readyz                                 200 while tokens can be exchanged
 //
-// Where the keys of the gateway come from files, its metadata and keys are served too, at
-// the paths of its issuer.
+// Where the keys of the gateway come from files, its metadata and keys are served too, at the
+// paths of its issuer. Egress and metrics have addresses of their own.
 package main
 
 import (
@@ -25,16 +31,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
 // Exit statuses.
 const (
 	exitOK     = 0
-	exitFailed = 1 // could not serve
+	exitFailed = 1 // could not serve; or a policy that is wrong, or refuses
 	exitUsage  = 2 // wrong flags or settings
 )
 
@@ -43,6 +49,9 @@ func main() {
 }
 
 func run(args, environ []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		return command(args[0], args[1:], stdout, stderr)
+	}
 	flags := flag.NewFlagSet("token-exchange-sidecar", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {} // errors are one line; -help is printed below
@@ -62,42 +71,41 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	logger := slog.New(slog.NewJSONHandler(stderr, nil))
 	cfg, err := readConfig(environ)
 	if *health { // the sidecar that runs has complained about its settings
-		if err := checkHealth(context.Background(), cfg.Listen); err != nil {
+		if err := checkHealth(context.Background(), cfg); err != nil {
 			fmt.Fprintf(stderr, "token-exchange-sidecar: %v\n", err)
 			return exitFailed
 		}
 		return exitOK
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // before all else: unheard, it would end the process
+	defer signal.Stop(hup)
+	partsLogger := logger
+	if *check {
+		partsLogger = slog.New(slog.DiscardHandler) // a start says what it does, a check what is wrong
+	}
 	// Tried even if reading failed, to find the other problems too.
-	sidecar, buildErr := build(cfg, false, logger)
+	s, buildErr := build(ctx, cfg, partsLogger)
 	if err := errors.Join(err, buildErr); err != nil {
 		if buildErr == nil {
-			sidecar.close()
+			s.close()
 		}
 		return complain(stderr, err)
 	}
+	defer s.close()
 	if *check {
-		sidecar.close()
-		cfg.warn(logger, sidecar.address)
+		s.warn(logger, s.address)
 		fmt.Fprintln(stdout, "the settings are good")
 		return exitOK
 	}
-	if sidecar.keyMissing { // made only now, by a sidecar that will run with it
-		sidecar.close()
-		if sidecar, err = build(cfg, true, logger); err != nil {
-			return complain(stderr, err)
-		}
-	}
-	defer sidecar.close()
-
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	listener, err := net.Listen("tcp", cfg.Listen)
+	doors, err := s.open()
 	if err != nil {
-		return complain(stderr, fmt.Errorf("%sLISTEN: %w", envPrefix, err))
+		return complain(stderr, err)
 	}
-	cfg.warn(logger, listener.Addr())
-	if err := serve(ctx, listener, sidecar, logger); err != nil {
+	s.warn(logger, doors[0].listener.Addr())
+	if err := s.serve(ctx, doors, hup); err != nil {
 		logger.Error("serving failed", "err", err)
 		return exitFailed
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 )
@@ -19,44 +20,77 @@ const (
 	maxHeaderBytes    = 16 << 10
 	// stopTimeout is how long running requests may take to end after a signal.
 	stopTimeout = 10 * time.Second
+	// tracesTimeout is how long the last traces may take after that.
+	tracesTimeout = 3 * time.Second
 )
 
-// serve answers requests on listener until ctx ends, then lets running requests end. It
-// closes listener.
-func serve(ctx context.Context, listener net.Listener, handler http.Handler, logger *slog.Logger) error {
-	var unused unusedConns
-	server := &http.Server{
+// newServer makes a server for short requests.
+func (s *sidecar) newServer(handler http.Handler) *http.Server {
+	return &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ConnState:         unused.track,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelWarn),
 	}
-	server.RegisterOnShutdown(unused.close) // runs once the listener is closed
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	logger.Info("serving", "address", listener.Addr().String())
+}
 
+// serve answers requests on all doors until ctx ends, then lets running requests end. It
+// closes the listeners.
+func (s *sidecar) serve(ctx context.Context, doors []*door, hup <-chan os.Signal) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var background sync.WaitGroup
+	background.Go(func() { s.run(ctx, hup) })
+
+	served := make(chan error, len(doors))
+	for _, d := range doors {
+		go func() { served <- d.server.Serve(d.listener) }()
+		s.logger.Info("serving", "door", d.name, "address", d.listener.Addr().String())
+	}
+	var failed error
+	running := len(doors)
 	select {
 	case err := <-served:
-		return fmt.Errorf("serving: %w", err)
+		running--
+		failed = fmt.Errorf("serving: %w", err)
 	case <-ctx.Done():
+		s.logger.Info("stopping")
 	}
-	logger.Info("stopping")
-	stopCtx, cancel := context.WithTimeout(context.Background(), stopTimeout)
-	defer cancel()
-	err := server.Shutdown(stopCtx)
+	stopCtx, cancelStop := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancelStop()
+	errs := make(chan error, len(doors))
+	for _, d := range doors { // together: none needs another
+		go func() { errs <- d.stop(stopCtx, s.logger) }()
+	}
+	for range doors {
+		failed = errors.Join(failed, <-errs)
+	}
+	for range running {
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			failed = errors.Join(failed, err)
+		}
+	}
+	cancel()
+	background.Wait()
+	s.logger.Info("stopped")
+	return failed
+}
+
+// stop closes the door and lets running requests end. A stream may go on for hours: what
+// takes too long is cut off, which is no failure.
+func (d *door) stop(ctx context.Context, logger *slog.Logger) error {
+	err := d.server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		logger.Warn("requests were cut off, they had not ended in time", "door", d.name, "after", stopTimeout.String())
+		err = d.server.Close()
+	}
 	if err != nil {
-		err = fmt.Errorf("stopping: requests were still running after %s: %w", stopTimeout, errors.Join(err, server.Close()))
+		return fmt.Errorf("stopping %s: %w", d.name, err)
 	}
-	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
-		err = errors.Join(err, serveErr)
-	}
-	logger.Info("stopped")
-	return err
+	return nil
 }
 
 // unusedConns are connections on which no request came yet. Clients open some in advance,

@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// setting is one environment variable as -help shows it. In the names of repeated settings
-// N and M stand for numbers that count from 0.
+// setting is one environment variable as -help shows it.
 type setting struct {
 	name string
 	kind string
@@ -19,15 +18,16 @@ type setting struct {
 }
 
 // settings lists the variables in the order of config.
-func settings() []setting {
-	return fieldSettings(reflect.TypeFor[config](), envPrefix, []string{"N", "M"})
-}
+func settings() []setting { return fieldSettings(reflect.TypeFor[config](), envPrefix) }
 
-func fieldSettings(t reflect.Type, prefix string, letters []string) []setting {
+func fieldSettings(t reflect.Type, prefix string) []setting {
 	var out []setting
 	for field := range t.Fields() {
-		if list := field.Tag.Get("envPrefix"); list != "" {
-			out = append(out, fieldSettings(field.Type.Elem(), prefix+list+letters[0]+"_", letters[1:])...)
+		if !field.IsExported() {
+			continue
+		}
+		if group := field.Tag.Get("envPrefix"); group != "" {
+			out = append(out, fieldSettings(field.Type, prefix+group)...)
 			continue
 		}
 		s := setting{
@@ -46,22 +46,35 @@ func fieldSettings(t reflect.Type, prefix string, letters []string) []setting {
 	return out
 }
 
+const usage = `Usage: token-exchange-sidecar [-check | -healthcheck | -help]
+       token-exchange-sidecar check POLICY_FILE
+       token-exchange-sidecar explain [flags]
+       token-exchange-sidecar schema
+
+Exchanges phantom tokens of the gateway for tokens of APIs (RFC 8693).
+  -check        check the settings and the policy file together, and exit
+  -healthcheck  ask the running sidecar whether it is ready, and exit with 0 or 1
+  -help         print this
+  check         check a policy file by itself: every problem with line and column
+  explain       say what a policy file would decide, and by which line; explain -help
+  schema        print the JSON Schema of the policy file
+
+Settings are environment variables. The policy file is read again when it changes; SIGHUP
+does it at once, and is needed when only a file that it names has changed: the secret or the
+keys of a caller, a CA file. It also reads a folder of signing keys and the TLS files again.
+SIGTERM and SIGINT end the sidecar; requests that are being answered have ten seconds to end.
+
+Traces are sent where OTEL_EXPORTER_OTLP_ENDPOINT says (OTLP over HTTP), and not without it.
+
+/readyz is 200 while tokens can be exchanged: the keys of the gateway are to be had, and the
+identity provider answers as far as audiences need it. Its text says what is missing.
+
+`
+
 // printHelp writes two lines for each setting: its name with kind and need between
 // parentheses, separated by a semicolon, and below it its meaning.
 func printHelp(w io.Writer) {
-	fmt.Fprint(w, `Usage: token-exchange-sidecar [-check | -healthcheck]
-
-Exchanges phantom tokens of the gateway for tokens of APIs (RFC 8693).
-  -check        check the settings and exit
-  -healthcheck  ask the running sidecar whether it is ready, and exit with 0 or 1
-  -help         print this
-
-Settings are environment variables. N and M count from 0.
-
-/readyz is about the start: it says 200 once the keys of the gateway were to be had, and goes
-on saying so if they no longer are. Requests that lack a key are then answered with 503.
-
-`)
+	fmt.Fprint(w, usage)
 	for _, s := range settings() {
 		fmt.Fprintf(w, "  %s (%s; %s)\n      %s\n", s.name, s.kind, s.need, s.help)
 	}
@@ -72,58 +85,23 @@ on saying so if they no longer are. Requests that lack a key are then answered w
 var injected = regexp.MustCompile(`(^|_)(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_[0-9]+_.*)?)$`)
 
 // unknownVariables finds names that nobody reads: a slip in a name would otherwise leave
-// out a scope or a claim without a word.
+// out a setting without a word.
 func unknownVariables(variables map[string]string) []error {
-	var names []string
+	known := make(map[string]bool)
 	for _, s := range settings() {
-		name := regexp.QuoteMeta(s.name)
-		names = append(names, strings.NewReplacer("_N_", "_(0|[1-9][0-9]*)_", "_M_", "_(0|[1-9][0-9]*)_").Replace(name))
-	}
-	known, err := regexp.Compile("^(" + strings.Join(names, "|") + ")$")
-	if err != nil {
-		return []error{fmt.Errorf("reading settings: %w", err)}
+		known[s.name] = true
 	}
 	var problems []error
 	for name := range variables {
 		own := strings.TrimPrefix(name, envPrefix)
-		// No service has a name that makes Kubernetes write into our lists.
-		if !known.MatchString(name) && (strings.HasPrefix(own, "CLIENTS_") || !injected.MatchString(own)) {
+		switch {
+		case known[name], injected.MatchString(own):
+		case strings.HasPrefix(own, "CLIENTS_"), own == "TOKEN_LIFETIME":
+			problems = append(problems, fmt.Errorf("%s: expected callers, audiences and lifetimes in the policy file (%sPOLICY_FILE), got a variable", name, envPrefix))
+		default:
 			problems = append(problems, fmt.Errorf("%s: expected one of the variables that -help lists, got another; is it a slip?", name))
 		}
 	}
-	problems = append(problems, gaps(variables)...)
 	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return problems
-}
-
-// Numbers of repeated settings, with what stands before them.
-var numbers = []*regexp.Regexp{
-	regexp.MustCompile(`^(` + envPrefix + `CLIENTS_)([0-9]+)_`),
-	regexp.MustCompile(`^(` + envPrefix + `CLIENTS_[0-9]+_AUDIENCES_)([0-9]+)_`),
-}
-
-// gaps finds numbers that do not count from 0: the parser stops at the first one that is
-// missing and would leave out the rest.
-func gaps(variables map[string]string) []error {
-	lists := make(map[string]map[string]bool) // what stands before → numbers in use
-	for name := range variables {
-		for _, pattern := range numbers {
-			if m := pattern.FindStringSubmatch(name); m != nil {
-				if lists[m[1]] == nil {
-					lists[m[1]] = make(map[string]bool)
-				}
-				lists[m[1]][m[2]] = true
-			}
-		}
-	}
-	var problems []error
-	for list, used := range lists {
-		for i := range len(used) {
-			if !used[fmt.Sprint(i)] {
-				problems = append(problems, fmt.Errorf("%s%d_...: expected numbers that count from 0 without a gap, got one here", list, i))
-				break
-			}
-		}
-	}
 	return problems
 }

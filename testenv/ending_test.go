@@ -28,7 +28,7 @@ func stops(t *testing.T, w *world) {
 		t.Errorf("Close: %v", err)
 	}
 	w.outside.CloseIdleConnections()
-	for _, address := range []string{w.MCPURL, w.MCPServerURL, w.APIURL, w.SidecarURL, w.AuthServer.Issuer()} {
+	for _, address := range []string{w.MCPURL, w.MCPServerURL, w.APIURL, w.SidecarURL, w.EgressURL, w.AuthServer.Issuer()} {
 		host := regexp.MustCompile(`^http://([^/]+)`).FindStringSubmatch(address)[1]
 		if conn, err := net.Dial("tcp", host); err == nil {
 			_ = conn.Close()
@@ -83,6 +83,7 @@ func demonstration(t *testing.T, w *world) {
 	for _, want := range []string{
 		"WWW-Authenticate: Bearer resource_metadata=", "POST http://127.0.0.1", "at+jwt #", "opaque token #",
 		"introspected 1 time", "expected 503, got 503", "UNEXPECTED",
+		"MCP server → egress proxy", "advisor → MCP server", "act mcp-server, called by advisor, called by dyn-", "the bound is limits.actors",
 	} {
 		if got := strings.Contains(text, want); got != (want != "UNEXPECTED") {
 			t.Errorf("%q in the output: got %t", want, got)
@@ -131,7 +132,7 @@ func demonstrationServes(t *testing.T, w *world) {
 			break
 		}
 	}
-	for _, want := range []string{"john.doe@demo.example", "password", "Inspector", "claude mcp add", "/trouble"} {
+	for _, want := range []string{"/advisor/mcp", "john.doe@demo.example", "password", "Inspector", "claude mcp add", "/trouble"} {
 		if !strings.Contains(seen.String(), want) {
 			t.Errorf("%q is not among what was printed:\n%s", want, seen.String())
 		}

@@ -320,11 +320,10 @@ func phantomKeys(t *testing.T, w *world) {
 }
 
 func exchangedToken(t *testing.T, w *world) {
-	w.take(t)
-	if _, refused, err := w.john.Call(t.Context(), "list_stocks", nil); err != nil || refused {
-		t.Fatalf("list_stocks: refused %t, %v", refused, err)
+	r, all := w.call(t, w.MCPURL, w.readToken(), "list_stocks", nil)
+	if r.IsError {
+		t.Fatalf("list_stocks: got %+v", r)
 	}
-	all := w.take(t)
 	calls := between(all, testenv.MCPServer, testenv.StocksAPI, "/stocks")
 	exchanges := between(all, testenv.MCPServer, testenv.Sidecar, "/token")
 	if len(calls) != 1 || len(exchanges) != 1 {

@@ -188,7 +188,7 @@ func nothingLeaves(t *testing.T, w *world) {
 
 func logsAreClean(t *testing.T, w *world) {
 	log := w.Log.String()
-	for _, part := range []string{"phantom-token", testenv.AuthServer, testenv.MCPServer, testenv.StocksAPI} {
+	for _, part := range []string{"phantom-token", testenv.AuthServer, testenv.Advisor, testenv.MCPServer, testenv.StocksAPI, "token exchange decided"} {
 		if !strings.Contains(log, part) {
 			t.Errorf("nothing of %s in the log: the search would prove nothing", part)
 		}

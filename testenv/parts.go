@@ -14,8 +14,6 @@ import (
 	"phantomtoken/testenv/authserver"
 	"phantomtoken/testenv/kongtest"
 	"phantomtoken/testenv/loopback"
-	"phantomtoken/testenv/mcpserver"
-	"phantomtoken/testenv/stocksapi"
 )
 
 func (r *run) startDocumentHost(context.Context) (err error) {
@@ -36,10 +34,11 @@ func (r *run) startAuthServer(ctx context.Context) error {
 		Clients: []authserver.Client{{
 			ID: gatewayClient, Secret: r.gatewaySecret, Name: "API gateway",
 		}},
-		Resources: []string{r.stack.MCPURL, r.stack.OtherResource, r.stack.APIResource},
+		Resources: []string{r.stack.MCPURL, r.stack.AdvisorURL, r.stack.OtherResource, r.stack.APIResource},
 		Scopes: []authserver.Scope{
 			{Name: ScopeRead, Description: "Read stock prices of your region"},
 			{Name: ScopeTrade, Description: "Place stock orders in your name"},
+			{Name: ScopeAdvisor, Description: "Ask the stock advisor, which calls the stocks server for you"},
 		},
 		ClientMetadataHosts: []string{r.stack.documents.server.Addr()},
 		ClientMetadataCAs:   r.stack.documents.cas,
@@ -102,22 +101,24 @@ func (r *run) startIntrospectionTap(context.Context) error {
 }
 
 func (r *run) startSidecar(ctx context.Context) error {
-	if err := r.ports.release(r.sidecar); err != nil {
+	if err := errors.Join(r.ports.release(r.sidecar), r.ports.release(r.egress)); err != nil {
 		return err
 	}
-	const client = "TOKEN_EXCHANGE_CLIENTS_0_"
+	policy, err := r.policy(ctx)
+	if err != nil {
+		return err
+	}
 	p, err := startProcess(r.binaries.Sidecar, []string{
 		"TOKEN_EXCHANGE_LISTEN=" + r.sidecar,
 		"TOKEN_EXCHANGE_ISSUER=" + r.stack.SidecarURL,
 		"TOKEN_EXCHANGE_SIGNING_KEY_FILE=" + r.sidecarKey,
+		"TOKEN_EXCHANGE_POLICY_FILE=" + policy,
+		"TOKEN_EXCHANGE_EGRESS_LISTEN=" + r.egress,
 		"TOKEN_EXCHANGE_SUBJECT_ISSUER=" + r.stack.PhantomIssuer,
 		"TOKEN_EXCHANGE_SUBJECT_KEY_FILES=" + r.phantomKey,
-		client + "ID=" + mcpClient,
-		client + "SECRET=" + r.mcpSecret,
-		client + "SUBJECT_AUDIENCE=" + MCPAudience,
-		client + "AUDIENCES_0_NAME=" + APIAudience,
-		client + "AUDIENCES_0_SCOPES=" + ScopeRead + "," + ScopeTrade,
-		client + "AUDIENCES_0_CLAIMS=region,client_type,client_assurance_level",
+		// As the policy file names them.
+		"MCP_SERVER_CLIENT_SECRET=" + r.mcpSecret,
+		"ADVISOR_CLIENT_SECRET=" + r.advisorSecret,
 	}, r.stack.Log)
 	if err != nil {
 		return fmt.Errorf("sidecar: %w", err)
@@ -127,71 +128,6 @@ func (r *run) startSidecar(ctx context.Context) error {
 	if err := p.ready(ctx, httpClient, r.stack.SidecarURL+"/readyz"); err != nil {
 		return fmt.Errorf("sidecar: %w", err)
 	}
-	return nil
-}
-
-func (r *run) startStocksAPI(context.Context) error {
-	transport := &http.Transport{Proxy: nil}
-	handler, err := stocksapi.New(stocksapi.Config{
-		Issuer:    r.stack.SidecarURL,
-		Gateway:   r.stack.PhantomIssuer,
-		Audience:  APIAudience,
-		Transport: r.stack.Recorder.Transport(StocksAPI, transport),
-		Logger:    r.stack.Log.logger(StocksAPI),
-	})
-	if err != nil {
-		return err
-	}
-	if err := r.ports.release(r.api); err != nil {
-		return err
-	}
-	server, err := loopback.Serve(r.api, r.wrap(StocksAPI, handler), r.stack.Log.logger(StocksAPI))
-	if err != nil {
-		return fmt.Errorf("stocks API: %w", err)
-	}
-	r.onClose(func() error {
-		transport.CloseIdleConnections()
-		return server.Close()
-	})
-	return nil
-}
-
-func (r *run) wrap(who string, h http.Handler) http.Handler {
-	if r.opts.Wrap == nil {
-		return h
-	}
-	return r.opts.Wrap(who, h)
-}
-
-func (r *run) startMCPServer(context.Context) error {
-	transport := &http.Transport{Proxy: nil}
-	handler, err := mcpserver.New(mcpserver.Config{
-		Issuer:        r.stack.PhantomIssuer,
-		Audience:      MCPAudience,
-		APIURL:        r.stack.APIURL,
-		APIAudience:   APIAudience,
-		TokenEndpoint: r.stack.SidecarURL + "/token",
-		ClientID:      mcpClient,
-		ClientSecret:  r.mcpSecret,
-		Transport:     r.stack.Recorder.Transport(MCPServer, transport),
-		Logger:        r.stack.Log.logger(MCPServer),
-	})
-	if err != nil {
-		return err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/mcp", handler)
-	if err := r.ports.release(r.mcpServer); err != nil {
-		return err
-	}
-	server, err := loopback.Serve(r.mcpServer, r.stack.Recorder.Handler(Gateway, MCPServer, r.wrap(MCPServer, mux)), r.stack.Log.logger(MCPServer))
-	if err != nil {
-		return fmt.Errorf("MCP server: %w", err)
-	}
-	r.onClose(func() error {
-		transport.CloseIdleConnections()
-		return server.Close()
-	})
 	return nil
 }
 

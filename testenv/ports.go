@@ -16,6 +16,8 @@ const (
 	portMCPServer  = 9000
 	portStocksAPI  = 9100
 	portSidecar    = 9200
+	portEgress     = 9201
+	portAdvisor    = 9300
 )
 
 // Other ports are taken from below the range that systems use for outgoing connections.

@@ -19,13 +19,18 @@ type run struct {
 	opts  Options
 	stack *Stack
 
-	folder                                                string
-	binaries                                              Binaries
-	gateway, authServer, mcpServer, api, sidecar, control string // addresses
-	gatewaySecret, mcpSecret                              string
-	phantomKey, sidecarKey                                string // files
-	issuer, introspection                                 string // URLs; the second of the tap, once it runs
-	ports                                                 *ports
+	folder   string
+	binaries Binaries
+	ports    *ports
+
+	// Addresses.
+	gateway, authServer, control, advisor, mcpServer, api, sidecar, egress string
+	// Further addresses of the MCP server and the API, so that the recorder can tell who calls.
+	mcpServerForAdvisor, apiForEgress string
+
+	gatewaySecret, mcpSecret, advisorSecret string
+	phantomKey, sidecarKey                  string // files
+	issuer, introspection                   string // URLs; the second of the tap, once it runs
 }
 
 func (r *run) onClose(f func() error) { r.stack.closers = append(r.stack.closers, f) }
@@ -81,6 +86,10 @@ func (r *run) prepareAddresses(context.Context) error {
 		{&r.mcpServer, portMCPServer},
 		{&r.api, portStocksAPI},
 		{&r.sidecar, portSidecar},
+		{&r.egress, portEgress},
+		{&r.advisor, portAdvisor},
+		{&r.mcpServerForAdvisor, 0},
+		{&r.apiForEgress, 0},
 	} {
 		addr, err := r.ports.reserve(a.port)
 		if err != nil {
@@ -93,24 +102,28 @@ func (r *run) prepareAddresses(context.Context) error {
 	}
 	s := r.stack
 	s.MCPURL = "http://" + r.gateway + "/mcp"
+	s.AdvisorURL = "http://" + r.gateway + "/advisor/mcp"
 	s.OtherResource = "http://" + r.gateway + "/other"
 	s.APIResource = "http://" + r.gateway + "/api"
 	s.PhantomIssuer = "http://" + r.gateway + "/phantom"
 	s.MCPServerURL = "http://" + r.mcpServer + "/mcp"
 	s.APIURL = "http://" + r.api
 	s.SidecarURL = "http://" + r.sidecar
+	s.EgressURL = "http://" + r.egress
 	s.Recorder.Name(r.gateway, Gateway)
 	if r.opts.Provider == nil {
 		s.Recorder.Name(r.authServer, AuthServer)
 	}
 	s.Recorder.Name(r.mcpServer, MCPServer)
 	s.Recorder.Name(r.api, StocksAPI)
+	s.Recorder.Name(r.mcpServerForAdvisor, MCPServer)
 	s.Recorder.Name(r.sidecar, Sidecar)
+	s.Recorder.Name(r.egress, Egress)
 	return nil
 }
 
 func (r *run) prepareSecrets(context.Context) error {
-	r.gatewaySecret, r.mcpSecret = r.secret(), r.secret()
+	r.gatewaySecret, r.mcpSecret, r.advisorSecret = r.secret(), r.secret(), r.secret()
 	if r.opts.Provider == nil {
 		r.stack.Users = []authserver.User{
 			{Name: "john.doe@demo.example", Password: r.password(), Region: "USA"},

@@ -8,7 +8,7 @@ import "testing"
 // Covers: MCP-01, MCP-02, MCP-03, MCP-04, MCP-05, MCP-08, MCP-11, MCP-15, MCP-17, MCP-20,
 // Covers: MCP-24, MCP-33, MCP-36, MCP-37, MCP-38, MCP-39, MCP-44, CH-11, CH-17, CH-18,
 // Covers: BT-05, BT-07, BT-14, PR-05, PR-21, BC-13, CO-01, CO-05, CO-06, JW-01, JW-02, JW-03,
-// Covers: JW-04, JW-14, JW-17, TX-17, PR-16, BC-18, CL-04
+// Covers: JW-04, JW-14, JW-17, TX-17, TX-37, TX-40, TX-41, TX-43, PR-16, BC-18, CL-04
 func TestPromises(t *testing.T) {
 	w := start(t)
 	closed := false
@@ -34,6 +34,14 @@ func TestPromises(t *testing.T) {
 		{"forged identity headers end at the gateway", forgedHeaders},
 		{"any OIDC library finds the keys of phantom tokens", phantomKeys},
 		{"each call of the API has a token for that API alone, with the actor named", exchangedToken},
+		{"a token for the API is exchanged once, however many calls are made with it", exchangedOnce},
+		{"the same tool calls work by the library and by the egress proxy, with tokens that say the same", bothWays},
+		{"a server that has no credentials calls the API through the egress proxy", optionWay},
+		{"a server that calls another one is named in the chain, and the API is told all of it", chainOfActors},
+		{"a server that calls another one has no more scope there than the policy gives it", scopeOnlyNarrows},
+		{"a chain of actors that is longer than the policy allows ends, and the answer names the limit", chainTooLong},
+		{"a trace of the client arrives at the API, by either way and through both servers", traceContext},
+		{"one tool call leaves audit lines that can be joined", auditJoins},
 		{"each user sees the stocks of the own region", regions},
 		{"a token is introspected once, however many requests come at once", introspectedOnce},
 		{"streams are not buffered", streams},
@@ -52,6 +60,7 @@ func TestPromises(t *testing.T) {
 		{"refused with 401: the phantom token sent from outside", refusedPhantomOutside},
 		{"refused with 401: the exchanged token sent to the MCP server", refusedExchangedAtServer},
 		{"refused with 401: the phantom token sent to the API", refusedPhantomAtAPI},
+		{"refused with 401: the token of one MCP server sent to the other", refusedOtherServer},
 		{"with the authorization server down new tokens get 503 and known users go on", serverDown},
 		{"a new configuration shows at once, interrupts nobody and forgets no token", reload},
 		{"a revoked token is refused at once where no answer is remembered", revocation},

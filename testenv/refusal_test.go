@@ -108,10 +108,10 @@ func (w *world) inside(t *testing.T) (phantom, exchanged string) {
 		if !isJWT(token) {
 			continue
 		}
-		switch _, claims := decode(t, token); claims["aud"] {
-		case testenv.MCPAudience:
+		switch _, claims := decode(t, token); {
+		case claims["aud"] == testenv.MCPAudience && claims["iss"] == w.PhantomIssuer:
 			phantom = token
-		case testenv.APIAudience:
+		case claims["aud"] == testenv.APIAudience:
 			exchanged = token
 		}
 	}

@@ -16,23 +16,40 @@ import (
 const (
 	// MCPAudience is the audience of phantom tokens: the MCP server.
 	MCPAudience = "https://mcp.internal.example"
+	// AdvisorAudience is that of phantom tokens for the second MCP server.
+	AdvisorAudience = "https://advisor.internal.example"
 	// APIAudience is the audience of exchanged tokens: the stocks API.
 	APIAudience = "https://api.demo.example"
-	// ScopeRead and ScopeTrade are the scopes there are.
-	ScopeRead  = "stocks/read"
-	ScopeTrade = "stocks/trade"
+	// ScopeRead, ScopeTrade and ScopeAdvisor are the scopes there are. The last one is that of
+	// the second MCP server, which needs ScopeRead for the first one as well.
+	ScopeRead    = "stocks/read"
+	ScopeTrade   = "stocks/trade"
+	ScopeAdvisor = "advisor/use"
 
 	gatewayClient = "api-gateway-client" // at the authorization server
 	mcpClient     = "mcp-server"         // at the sidecar
+	advisorClient = "advisor"            // at the sidecar
 )
 
 // The parties of a conversation, as the recorder names them.
 const (
 	Gateway    = "gateway"
 	AuthServer = "authorization server"
+	Advisor    = "advisor"
 	MCPServer  = "MCP server"
 	Sidecar    = "sidecar"
+	Egress     = "egress proxy" // of the sidecar
 	StocksAPI  = "stocks API"
+)
+
+// Way is how the MCP server comes by tokens of the stocks API.
+type Way string
+
+const (
+	// ByLibrary: it exchanges tokens itself, with package tokenexchange. The default.
+	ByLibrary Way = "library"
+	// ByProxy: it has no credentials and sends what it received to the egress proxy.
+	ByProxy Way = "egress proxy"
 )
 
 // Options shape a stack. The zero value builds the programs, uses the kong.yml of this
@@ -55,6 +72,9 @@ type Options struct {
 	// Provider is an authorization server that runs already, in the place of the embedded
 	// one. nil: the embedded one.
 	Provider *Provider
+	// Way is how the MCP server calls the stocks API at first, see Stack.CallAPI. Empty:
+	// ByLibrary.
+	Way Way
 	// Observe is called with every exchange that passes, when it has ended.
 	Observe func(*recorder.Exchange)
 	// Wrap may put something in front of the MCP server and the stocks API; who is one of
@@ -67,12 +87,14 @@ type Options struct {
 // Stack is a running chain. Its fields must not be changed.
 type Stack struct {
 	MCPURL        string // the one thing a client knows
+	AdvisorURL    string // the same for the second MCP server, which calls the first one
 	OtherResource string // a resource that the authorization server knows too, elsewhere
 	APIResource   string // the stocks API for clients of the gateway
 	PhantomIssuer string // issuer of phantom tokens
 	MCPServerURL  string // the MCP server behind the gateway
 	APIURL        string // the stocks API
 	SidecarURL    string // the sidecar, its issuer too
+	EgressURL     string // its egress proxy, for the MCP server
 	ControlURL    string // of the authorization server; empty without DefaultPorts
 
 	Gateway    *kongtest.Gateway
@@ -84,6 +106,7 @@ type Stack struct {
 	// Secrets are those made for this run: passwords, client secrets, private keys.
 	Secrets []string
 
+	mcpServer mcpServer
 	documents *documentHost
 	closers   []func() error // in the order of starting
 }
@@ -105,6 +128,7 @@ func Start(ctx context.Context, opts Options) (*Stack, error) {
 		r.startSidecar,
 		r.startStocksAPI,
 		r.startMCPServer,
+		r.startAdvisor,
 		r.startGateway,
 	} {
 		if err := step(ctx); err != nil {

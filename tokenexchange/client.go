@@ -1,7 +1,6 @@
 package tokenexchange
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -13,127 +12,23 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
+
+	"phantomtoken/internal/flight"
 )
-
-// AuthMethod is how a client proves who it is at the token endpoint, with the names of
-// the OAuth registry (RFC 7591 §2).
-type AuthMethod string
-
-const (
-	// AuthBasic sends id and secret in the Authorization field, each form-encoded first
-	// (RFC 6749 §2.3.1). The default.
-	AuthBasic AuthMethod = "client_secret_basic"
-	// AuthPost sends them as client_id and client_secret in the body.
-	AuthPost AuthMethod = "client_secret_post"
-)
-
-// Config is what a [Client] needs to know. Endpoint, ClientID and ClientSecret are
-// required; every other field has a default that fits most programs.
-type Config struct {
-	// Endpoint is the URL of the token endpoint: https, or http on this machine.
-	Endpoint string
-	// ClientID and ClientSecret are the credentials of this program at the endpoint.
-	ClientID     string
-	ClientSecret string
-	// AuthMethod is [AuthBasic] when empty.
-	AuthMethod AuthMethod
-	// Timeout bounds a whole exchange, reading the answer included. 5 seconds when 0.
-	Timeout time.Duration
-	// Transport makes the calls. nil means one of the client's own: system roots, TLS 1.2
-	// or newer, no proxy from the environment. Set it for an extra CA, a client certificate
-	// or tracing. Redirects are never followed, whatever it is.
-	Transport http.RoundTripper
-	// InsecureAllowHTTP accepts an http Endpoint on another machine: tokens and secret
-	// then cross the network in the clear.
-	InsecureAllowHTTP bool
-	// Now is the clock that exp is compared with. time.Now when nil.
-	Now func() time.Time
-}
-
-// String describes the configuration without the secret.
-func (c Config) String() string {
-	return fmt.Sprintf("token exchange as client %q at %s", c.ClientID, where(c.Endpoint))
-}
-
-// GoString is String, so that no verb of fmt prints the secret.
-func (c Config) GoString() string { return c.String() }
-
-// LogValue describes the configuration without the secret.
-func (c Config) LogValue() slog.Value {
-	return slog.GroupValue(slog.String("endpoint", where(c.Endpoint)), slog.String("client_id", c.ClientID))
-}
-
-// where is an endpoint as texts show it: without user information and query.
-func where(endpoint string) string {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return "an endpoint that is no URL"
-	}
-	return u.Scheme + "://" + u.Host + u.EscapedPath()
-}
-
-func (c *Config) timeout() time.Duration { return cmp.Or(c.Timeout, 5*time.Second) }
-
-func (c *Config) authMethod() AuthMethod { return cmp.Or(c.AuthMethod, AuthBasic) }
-
-func (c *Config) now() time.Time {
-	if c.Now == nil {
-		return time.Now()
-	}
-	return c.Now()
-}
-
-// check reports everything that is wrong with the configuration. The messages name the
-// field; they do not quote the secret.
-func (c *Config) check() error {
-	var problems []error
-	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-
-	u, err := url.Parse(c.Endpoint)
-	switch {
-	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
-		problem("Endpoint: expected the https URL of a token endpoint, got something else")
-	case u.User != nil:
-		problem("Endpoint: expected a URL without user information; use ClientID and ClientSecret")
-	case strings.Contains(c.Endpoint, "#"):
-		problem("Endpoint: expected a URL without fragment")
-	case u.Scheme == "http" && !isLoopback(u.Hostname()) && !c.InsecureAllowHTTP:
-		problem("Endpoint: expected https, got http to %q, which is not this machine; use https, or set InsecureAllowHTTP if that network is trusted", u.Host)
-	}
-	if c.ClientID == "" {
-		problem("ClientID: expected the id of this client at the token endpoint, got nothing")
-	}
-	if c.ClientSecret == "" {
-		problem("ClientSecret: expected a secret, got nothing")
-	}
-	if m := c.authMethod(); m != AuthBasic && m != AuthPost {
-		problem("AuthMethod: expected %q or %q, got %q", AuthBasic, AuthPost, m)
-	}
-	if c.Timeout < 0 {
-		problem("Timeout: expected a positive duration, got %s", c.Timeout)
-	}
-	return errors.Join(problems...)
-}
-
-func isLoopback(host string) bool {
-	if host = strings.TrimSuffix(strings.ToLower(host), "."); host == "localhost" {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
-}
 
 // Client exchanges tokens at one token endpoint. Create it with [New]; it is safe for
 // concurrent use and meant to live as long as the program.
 type Client struct {
-	cfg   Config
-	where string // the endpoint as errors show it, without query
-	http  *http.Client
+	cfg      Config
+	where    string // the endpoint as errors show it, without query
+	http     *http.Client
+	prove    prover
+	identity []byte // of this client, as part of the keys of the cache
+	cache    *flight.Cache[*issued]
 }
 
 // String describes the client without its secret.
@@ -145,10 +40,15 @@ func (c Client) GoString() string { return c.cfg.String() }
 // LogValue describes the client without its secret.
 func (c Client) LogValue() slog.Value { return c.cfg.LogValue() }
 
-// New checks cfg and returns a client. It makes no call. The error names every field that
-// has to change.
+// New checks cfg and returns a client. It makes no call, but reads AssertionFile. The error
+// names every field that has to change.
 func New(cfg Config) (*Client, error) {
-	if err := cfg.check(); err != nil {
+	prove, err := cfg.check()
+	if err != nil {
+		return nil, fmt.Errorf("configuring token exchange client: %w", err)
+	}
+	cache, err := cfg.Cache.open(cfg.now)
+	if err != nil {
 		return nil, fmt.Errorf("configuring token exchange client: %w", err)
 	}
 	transport := cfg.Transport
@@ -158,6 +58,10 @@ func New(cfg Config) (*Client, error) {
 	return &Client{
 		cfg:   cfg,
 		where: where(cfg.Endpoint),
+		prove: prove,
+		// What is sent to whom, and as whom, decides the answer like the request itself.
+		identity: appendFields(nil, cfg.Endpoint, cfg.ClientID, string(cfg.authMethod())),
+		cache:    cache,
 		http: &http.Client{
 			Transport: transport,
 			// A redirect would carry the subject token and the secret to a place that nobody
@@ -190,9 +94,21 @@ const maxResponse = 1 << 20
 // Exchange asks the endpoint for the token that req describes and checks the answer as the
 // package documentation says. ctx bounds the call together with the configured timeout.
 //
+// With a [CacheConfig], the token of an earlier call for the same request is returned while
+// it lives; ExpiresIn is what is left of its life.
+//
 // Errors: [*Error] when the endpoint refused or req is malformed (Status 0, nothing was
-// sent), [ErrUnavailable], [ErrUnacceptable], or the error of ctx.
+// sent), [ErrUnavailable], [ErrUnacceptable], the error of ctx, or one that says why this
+// client cannot prove who it is (ClientKey, AssertionFile).
 func (c *Client) Exchange(ctx context.Context, req Request) (*Response, error) {
+	if c.cache == nil {
+		return c.exchange(ctx, &req)
+	}
+	return c.cached(ctx, &req)
+}
+
+// exchange makes the call.
+func (c *Client) exchange(ctx context.Context, req *Request) (*Response, error) {
 	form, err := req.Form()
 	if err != nil {
 		return nil, err
@@ -216,19 +132,19 @@ func (c *Client) Exchange(ctx context.Context, req Request) (*Response, error) {
 		return nil, fmt.Errorf("%w: %s sent more than %d bytes", ErrUnacceptable, c.where, maxResponse)
 	}
 	if res.StatusCode != http.StatusOK {
-		return nil, c.refusal(&req, res, body)
+		return nil, c.refusal(form, res, body)
 	}
-	out, err := c.accept(&req, res, body)
+	out, err := c.accept(req, res, body)
 	if err != nil {
 		return nil, fmt.Errorf("%w of %s: %w", ErrUnacceptable, c.where, err)
 	}
 	return out, nil
 }
 
+// newRequest adds what proves who this client is to form.
 func (c *Client) newRequest(ctx context.Context, form url.Values) (*http.Request, error) {
-	if c.cfg.authMethod() == AuthPost {
-		form.Set("client_id", c.cfg.ClientID)
-		form.Set("client_secret", c.cfg.ClientSecret)
+	if err := c.prove(form); err != nil {
+		return nil, fmt.Errorf("authenticating client: %w", err)
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.cfg.Endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -236,8 +152,22 @@ func (c *Client) newRequest(ctx context.Context, form url.Values) (*http.Request
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.Header.Set("Accept", "application/json")
+	// A connection that was kept may have died. With this key, which is not sent, net/http
+	// then sends the request once more on another one: an exchange uses nothing up.
+	r.Header["Idempotency-Key"] = nil
+	if c.cfg.authMethod() == AuthPrivateKeyJWT {
+		r.GetBody = func() (io.ReadCloser, error) { // but an assertion serves once
+			if err := c.prove(form); err != nil {
+				return nil, fmt.Errorf("authenticating client: %w", err)
+			}
+			return io.NopCloser(strings.NewReader(form.Encode())), nil
+		}
+	}
 	if c.cfg.authMethod() == AuthBasic {
 		r.SetBasicAuth(url.QueryEscape(c.cfg.ClientID), url.QueryEscape(c.cfg.ClientSecret))
+	}
+	if in := incomingOf(ctx); in != nil {
+		in.trace.pass(r.Header)
 	}
 	return r, nil
 }
@@ -267,7 +197,7 @@ func (c *Client) unavailable(ctx context.Context, err error) error {
 }
 
 // refusal turns an answer other than 200 into an error.
-func (c *Client) refusal(req *Request, res *http.Response, body []byte) error {
+func (c *Client) refusal(form url.Values, res *http.Response, body []byte) error {
 	if res.StatusCode < 400 {
 		return fmt.Errorf("%w: expected status 200 of %s, got %d; redirects are not followed, check Endpoint", ErrUnacceptable, c.where, res.StatusCode)
 	}
@@ -277,7 +207,7 @@ func (c *Client) refusal(req *Request, res *http.Response, body []byte) error {
 	}
 	e.Status = res.StatusCode
 	e.RetryAfter = retryAfter(res.Header.Get("Retry-After"), c.cfg.now())
-	secrets := c.cfg.secrets(req)
+	secrets := c.cfg.secrets(form)
 	if !known(e.Code) && quotesAny(e.Code, secrets) {
 		e.Code = ""
 	}
@@ -308,14 +238,17 @@ func retryAfter(field string, now time.Time) time.Duration {
 
 // secrets lists what of a request no text may quote, in the forms in which it was sent or
 // may be quoted.
-func (c *Config) secrets(req *Request) []string {
+func (c *Config) secrets(form url.Values) []string {
+	var out []string
+	for _, name := range []string{"subject_token", "actor_token", "client_assertion"} {
+		out = append(out, form.Get(name), url.QueryEscape(form.Get(name)))
+	}
+	if c.ClientSecret == "" {
+		return out
+	}
 	base64Of := base64.RawStdEncoding.EncodeToString // that with padding begins like it
 	id, secret := url.QueryEscape(c.ClientID), url.QueryEscape(c.ClientSecret)
-	out := []string{
-		req.SubjectToken, url.QueryEscape(req.SubjectToken),
-		req.ActorToken, url.QueryEscape(req.ActorToken),
-		c.ClientSecret, secret, url.PathEscape(c.ClientSecret),
-	}
+	out = append(out, c.ClientSecret, secret, url.PathEscape(c.ClientSecret))
 	for _, text := range []string{c.ClientSecret, secret, c.ClientID + ":" + c.ClientSecret, id + ":" + secret} {
 		encoded := base64Of([]byte(text))
 		out = append(out, encoded, strings.NewReplacer("+", "-", "/", "_").Replace(encoded))

@@ -546,7 +546,7 @@ func TestNew(t *testing.T) {
 		{name: "no host", change: func(c *tokenexchange.Config) { c.Endpoint = "https:///token" }, wantErr: []string{"Endpoint"}},
 		{name: "secret in the URL", change: func(c *tokenexchange.Config) { c.Endpoint = "https://c:MARKED@sts.example/token" }, wantErr: []string{"Endpoint", "user information"}},
 		{name: "fragment", change: func(c *tokenexchange.Config) { c.Endpoint = "https://sts.example/token#x" }, wantErr: []string{"fragment"}},
-		{name: "unknown method", change: func(c *tokenexchange.Config) { c.AuthMethod = "private_key_jwt" }, wantErr: []string{"AuthMethod", "private_key_jwt"}},
+		{name: "unknown method", change: func(c *tokenexchange.Config) { c.AuthMethod = "client_secret_jwt" }, wantErr: []string{"AuthMethod: expected", "client_secret_jwt"}},
 		{name: "negative timeout", change: func(c *tokenexchange.Config) { c.Timeout = -time.Second }, wantErr: []string{"Timeout"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -558,6 +558,43 @@ func TestNew(t *testing.T) {
 			}
 			if err != nil && (strings.Contains(err.Error(), "MARKED") || slices.ContainsFunc(tc.wantErr, func(s string) bool { return !strings.Contains(err.Error(), s) })) {
 				t.Errorf("got error %v, want one that names %q and no secret", err, tc.wantErr)
+			}
+		})
+	}
+}
+
+// TestConnectionThatDiedIsNoOutage: the endpoint closes a connection that was kept when the
+// next request is on its way. That request is sent once more, with an assertion of its own:
+// the first may have been used.
+func TestConnectionThatDiedIsNoOutage(t *testing.T) {
+	p256, _, _ := generate(t)
+	for _, method := range []tokenexchange.AuthMethod{tokenexchange.AuthBasic, tokenexchange.AuthPrivateKeyJWT} {
+		t.Run(string(method), func(t *testing.T) {
+			requests := 0
+			shown := map[string]bool{}
+			client := newClient(t, func(w http.ResponseWriter, r *http.Request) {
+				if assertion := r.PostFormValue("client_assertion"); assertion != "" {
+					if shown[assertion] {
+						t.Error("an assertion came twice")
+					}
+					shown[assertion] = true
+				}
+				if _, ok := r.Header["Idempotency-Key"]; ok {
+					t.Error("a header was sent that is meant for net/http alone")
+				}
+				if requests++; requests == 2 {
+					panic(http.ErrAbortHandler)
+				}
+				answer(200, "application/json", success(fmt.Sprintf("token-%d", requests), ""))(w, r)
+			}, func(c *tokenexchange.Config) {
+				if c.AuthMethod = method; method == tokenexchange.AuthPrivateKeyJWT {
+					c.ClientSecret, c.ClientKey = "", p256
+				}
+			})
+			exchange(t, client, tokenexchange.Request{SubjectToken: "s"}, "token-1")
+			exchange(t, client, tokenexchange.Request{SubjectToken: "s"}, "token-3")
+			if requests != 3 {
+				t.Errorf("%d requests, want 3", requests)
 			}
 		})
 	}

@@ -49,3 +49,7 @@ const (
 	ErrorServerError            = "server_error"
 	ErrorTemporarilyUnavailable = "temporarily_unavailable"
 )
+
+// ClientAssertionTypeJWT is the client_assertion_type of a JWT that says who the client is
+// (RFC 7523 §2.2).
+const ClientAssertionTypeJWT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -27,6 +27,33 @@
 //
 // If the exchange fails, fail the call. Never fall back to the token that was received.
 //
+// # Without code in the handlers
+//
+// [Middleware] (or [WithHeader], for frameworks that hand on the header only) notes the
+// token of the incoming request in the context; a [Transport] takes it from there, exchanges
+// it for the API that a request goes to, and sends the request with that. It knows the APIs
+// by their URLs. No other place gets a token, whatever redirects say:
+//
+//	transport, err := tokenexchange.NewTransport(tokenexchange.TransportConfig{
+//		Client:  client,
+//		Targets: []tokenexchange.Target{{URL: "https://api.example/v1", Audience: []string{"https://api.example"}}},
+//	})
+//	...
+//	upstream := &http.Client{Transport: transport}
+//	handler = verify(tokenexchange.Middleware(handler)) // Middleware itself does not verify
+//
+// # Cache
+//
+// With Config.Cache, a token is used again for the same request while it lives. Which
+// requests are the same, and what ends a token, is said at [CacheConfig]. Set it in a server:
+// without it, each call of an API costs one of the token endpoint.
+//
+// # Proving who the client is
+//
+// By a secret ([AuthBasic], [AuthPost]), or better without one: by a signed assertion
+// ([AuthPrivateKeyJWT]), by a token that the platform keeps in a file ([AuthAssertionFile]),
+// or by the certificate of the connection ([AuthTLS]).
+//
 // # Naming the target
 //
 // Audience is a logical name that the service knows, Resource the absolute URI of the
@@ -52,7 +79,7 @@
 // service; Error.Description, which is such a text, is left to the caller to show.
 //
 //	invalid_request         the subject token is bad, expired or not for you, or a parameter is wrong
-//	invalid_client          wrong ClientID, ClientSecret or AuthMethod
+//	invalid_client          wrong ClientID or AuthMethod, or the secret, key or file of it
 //	unauthorized_client     this client may not exchange tokens
 //	invalid_target          unknown audience or resource, or not for this client
 //	invalid_scope           more scope than the subject token or the service's policy has
@@ -68,5 +95,5 @@
 // TLS vouches for the answer on the way. What looks like a JWT and cannot be read is refused.
 // So is an answer with more scope than was asked for. A refresh token in it is dropped.
 //
-// Not supported: client authentication other than by secret, DPoP, caching.
+// Not supported: DPoP.
 package tokenexchange

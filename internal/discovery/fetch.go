@@ -8,7 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
+
+	"phantomtoken/internal/neterror"
 )
 
 // newClient has a transport of its own: the proxy variables of the environment must not
@@ -70,7 +73,7 @@ func (i *Issuer) get(ctx context.Context, place string) (body []byte, reason str
 	req.Header.Set("Accept", "application/json")
 	resp, err := i.client.Do(req)
 	if err != nil {
-		return nil, "", transportCause(err)
+		return nil, "", i.transportCause(err)
 	}
 	defer resp.Body.Close()
 	switch {
@@ -81,7 +84,7 @@ func (i *Issuer) get(ctx context.Context, place string) (body []byte, reason str
 	}
 	body, err = io.ReadAll(io.LimitReader(resp.Body, i.cfg.maxBytes()+1))
 	if err != nil {
-		return nil, "", transportCause(err)
+		return nil, "", i.transportCause(err)
 	}
 	if int64(len(body)) > i.cfg.maxBytes() {
 		return nil, fmt.Sprintf("more than %d bytes", i.cfg.maxBytes()), nil
@@ -89,22 +92,27 @@ func (i *Issuer) get(ctx context.Context, place string) (body []byte, reason str
 	return body, "", nil
 }
 
-// transportCause keeps of an error of net/http what tells the operator where to look,
-// and drops the texts that quote what the other side sent.
-func transportCause(err error) error {
-	var network *net.OpError
-	var certificate *tls.CertificateVerificationError
-	var timeout net.Error
+// transportCause says why there was no answer, in words of ours.
+func (i *Issuer) transportCause(err error) error {
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	settings := neterror.Settings{Address: "token.issuer", Authorities: "introspection.ca_file or introspection.ca_certificates"}
+	if i.cfg.InternalURL != "" {
+		settings.Address = "token.internal_url"
+	}
 	switch {
 	case errors.Is(err, context.Canceled):
 		return context.Canceled
-	case errors.As(err, &certificate):
-		return fmt.Errorf("%w; name its authority in introspection.ca_file or introspection.ca_certificates", certificate)
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return errors.New("expected an answer in time, got none")
-	case errors.As(err, &network):
-		return network
-	default:
-		return errors.New("expected a whole HTTP answer, got something else")
+	case neterror.Timeout(err):
+		return fmt.Errorf("no complete answer within %s (introspection.timeout_seconds, 5 at least); check %s", i.cfg.timeout(), settings.Address)
 	}
+	if text, ok := settings.TLS(err); ok {
+		return errors.New(text)
+	}
+	if text, ok := neterror.Connection(err); ok {
+		return fmt.Errorf("%s; check %s", text, settings.Address)
+	}
+	return fmt.Errorf("expected an answer in HTTP, got something else; check %s", settings.Address)
 }

@@ -202,7 +202,7 @@ func (i *Issuer) current(ctx context.Context) (*metadata, error) {
 		select {
 		case <-flight:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: waiting for the metadata of token.issuer %q: %w", ErrUnavailable, i.cfg.Issuer, ctx.Err())
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, i.gaveUp(ctx.Err()))
 		}
 	}
 	i.mu.Lock()
@@ -215,6 +215,15 @@ func (i *Issuer) current(ctx context.Context) (*metadata, error) {
 	default:
 		return nil, fmt.Errorf("%w: the configuration is no longer in use", ErrUnavailable)
 	}
+}
+
+// gaveUp says why a caller did not wait to the end of a fetch.
+func (i *Issuer) gaveUp(cause error) error {
+	hint := ""
+	if errors.Is(cause, context.DeadlineExceeded) {
+		hint = "; check token.issuer and token.internal_url, or allow for more time by introspection.timeout_seconds"
+	}
+	return fmt.Errorf("waiting for the metadata of token.issuer %q: %w%s", i.cfg.Issuer, cause, hint)
 }
 
 // usable, mayFetch and start want i.mu held.

@@ -234,7 +234,7 @@ func TestProviderTrouble(t *testing.T) {
 		}, "a redirect, which is not followed"},
 		{"NoAnswer", func(*host) http.HandlerFunc {
 			return func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
-		}, "expected a whole HTTP answer"},
+		}, "closed before the answer was complete; check token.issuer"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

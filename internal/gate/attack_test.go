@@ -120,7 +120,7 @@ func TestRoutesOfDifferentAlgorithmDoNotShareAToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		mint := *cfg.Phantom.(*gate.Mint)
-		mint.Ring = ring
+		mint.Keys = ring
 		cfg.Phantom = &mint
 	}
 	for alg, cfg := range map[string]gate.Config{"RS256": a, "PS256": b} {

@@ -69,7 +69,7 @@ func benchGate(b *testing.B, endpoint string) (*gate.Gate, *tokencache.Cache) {
 		Metadata: oauth.ProtectedResourceMetadata{AuthorizationServers: []string{idpURL}},
 		Token:    gate.TokenPolicy{Scopes: oauth.Scopes{"mcp:read"}, MaxLength: 16384},
 		Phantom: &gate.Mint{
-			Ring: ring, Issuer: issuerURL, Audience: upstreamAud, Lifetime: 5 * time.Minute, Claims: map[string]string{"region": "region"},
+			Keys: ring, Issuer: issuerURL, Audience: upstreamAud, Lifetime: 5 * time.Minute, Claims: map[string]string{"region": "region"},
 		},
 		CORS:         gate.CORS{Enabled: true},
 		Introspector: client, Cache: cache, CacheTTL: 5 * time.Minute, NegativeTTL: 5 * time.Second, Timeout: 10 * time.Second,

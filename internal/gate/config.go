@@ -72,6 +72,8 @@ type Config struct {
 	Token TokenPolicy
 	// Phantom is the way to the token that goes upstream: Mint, Relay or Exchange.
 	Phantom Phantom
+	// Identity is what the gateway's own plugins are told of the caller.
+	Identity Identity
 	// Issuers are the issuers whose metadata and keys are served on these routes.
 	Issuers []*keyring.Issuer
 	CORS    CORS

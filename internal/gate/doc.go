@@ -10,8 +10,9 @@
 //	   └─ 200 metadata, 204 preflight
 //
 // The steps stand in files of these names: public.go (what needs no token),
-// credential.go, token.go, authorize.go, phantom.go, upstream.go; answer.go writes every
-// refusal. There are three ways to a phantom token: mint.go, relay.go and exchange.go.
+// credential.go, token.go, authorize.go, identity.go (who is calling, for the
+// gateway's own plugins), phantom.go, upstream.go; answer.go writes every refusal. There
+// are three ways to a phantom token: mint.go, relay.go and exchange.go.
 // [Gate.Decide] reads as the flow. The first failure answers, in the order of RFC 6750
 // §3.1: causes of 401 win over causes of 403.
 package gate

@@ -3,30 +3,19 @@ package gate
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"time"
 
-	"phantomtoken/internal/keyring"
+	"phantomtoken/internal/delegation"
 	"phantomtoken/internal/oauth"
-	"phantomtoken/tokenexchange"
 )
-
-// Exchanger swaps tokens at a token endpoint (RFC 8693), as [tokenexchange.Client] does and
-// with the errors that it documents.
-type Exchanger interface {
-	Exchange(ctx context.Context, req tokenexchange.Request) (*tokenexchange.Response, error)
-}
 
 // Exchange has the provider swap the access token for one that is meant for the upstream
 // (RFC 8693): the upstream gets a token of the provider itself, and that may be exchanged
 // further there.
 type Exchange struct {
-	Client Exchanger
-	// Verifier checks what comes back: signature, issuer, audience, dates.
-	Verifier *keyring.Verifier
-	// Audience is asked for. It must not be one that this gate accepts from clients.
-	Audience string
+	// Target issues the tokens and verifies them. Its audience must not be one that this gate
+	// accepts from clients.
+	Target *delegation.Target
 	// Scopes are asked for as far as the access token has them; at least one must remain,
 	// since a request without scope is answered by some providers with a token that has
 	// none, nor the claims that hang on one.
@@ -37,18 +26,19 @@ type Exchange struct {
 const exchangeRoom = 2 << 10
 
 func (x *Exchange) check() error {
-	if x.Client == nil || x.Verifier == nil || len(x.Scopes) == 0 || x.Audience == "" {
-		return errors.New("expected client, verifier, audience and scopes of the exchange, got none")
+	if x.Target == nil || len(x.Scopes) == 0 {
+		return errors.New("expected target and scopes of the exchange, got none")
 	}
 	return nil
 }
 
-func (x *Exchange) profile() [32]byte {
+func (x *Exchange) profile() func() [32]byte {
 	// Endpoint and client are the same for all who share the cached claims.
-	return profileOf(struct {
+	fixed := profileOf(struct {
 		Way, Audience string
 		Scopes        oauth.Scopes
-	}{"exchange", x.Audience, x.Scopes})
+	}{"exchange", x.Target.Audience(), x.Scopes})
+	return func() [32]byte { return fixed }
 }
 
 func (x *Exchange) room() int { return exchangeRoom }
@@ -73,65 +63,16 @@ func (x *Exchange) issue(ctx context.Context, a *admitted) (string, *refusal) {
 	return token, nil
 }
 
-// What an exchange may end with beside the errors of the exchanger and the verifier.
-var (
-	errEcho             = errors.New("expected another token from the exchange, got the access token itself")
-	errInward           = errors.New("expected an exchanged token for the upstream alone, got one that this gateway would accept from outside (phantom_token.audience)")
-	errExpiredMeanwhile = errors.New("the access token expired during the exchange")
-)
+// errInward says that the exchanged token would open this gate.
+var errInward = errors.New("expected an exchanged token for the upstream alone, got one that this gateway would accept from outside (phantom_token.audience)")
 
-// errNarrowed says that the provider granted less than was asked for.
-var errNarrowed = errors.New("the provider granted less scope than was asked for")
-
-// exchange makes the call and verifies what comes back. The token is used no longer than
-// it, the access token and the provider's word about it (expires_in) allow.
 func (x *Exchange) exchange(ctx context.Context, a *admitted, scopes oauth.Scopes) (string, time.Time, error) {
-	res, err := x.Client.Exchange(ctx, tokenexchange.Request{
-		SubjectToken: a.token, Scope: scopes, Audience: []string{x.Audience},
-	})
+	issued, err := x.Target.Exchange(ctx, delegation.Request{SubjectToken: a.token, Subject: a.entry.Introspection, Scope: scopes})
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	if res.AccessToken == a.token {
-		return "", time.Time{}, errEcho
-	}
-	granted := oauth.Scopes(res.Scope)
-	if missing := slices.DeleteFunc(slices.Clone(scopes), func(s string) bool { return slices.Contains(granted, s) }); len(missing) > 0 {
-		return "", time.Time{}, fmt.Errorf("%w: lacks %q", errNarrowed, missing)
-	}
-	verified, err := x.Verifier.Verify(ctx, res.AccessToken)
-	if err != nil {
-		return "", time.Time{}, fmt.Errorf("verifying the exchanged token (token.issuer, token.jwks_uri, phantom_token.audience): %w", err)
-	}
-	got, in := verified.Introspection, a.entry.Introspection
-	if got.Subject != in.Subject {
-		return "", time.Time{}, errors.New("verifying the exchanged token: expected the user of the access token in sub, got another one")
-	}
-	if got.Claims["cnf"] != nil {
-		return "", time.Time{}, errors.New("verifying the exchanged token: expected a bearer token, got one that is bound to a key (cnf)")
-	}
-	if !in.Scope.Contains(got.Scope) {
-		return "", time.Time{}, errors.New("verifying the exchanged token: expected no more scope than the access token has, got more")
-	}
-	if a.opens(got.Audience) {
+	if a.opens(issued.Audience) {
 		return "", time.Time{}, errInward
 	}
-	if !in.Expiry.IsZero() && !a.clock().Before(in.Expiry) {
-		return "", time.Time{}, errExpiredMeanwhile
-	}
-	expiry := got.Expiry
-	if res.ExpiresIn > 0 {
-		expiry = earlier(expiry, a.now.Add(res.ExpiresIn))
-	}
-	if !in.Expiry.IsZero() {
-		expiry = earlier(expiry, in.Expiry)
-	}
-	return res.AccessToken, expiry, nil
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
+	return issued.AccessToken, issued.Expiry, nil
 }

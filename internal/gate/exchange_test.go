@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"phantomtoken/internal/delegation"
 	"phantomtoken/internal/gate"
 	"phantomtoken/internal/keyring"
 	"phantomtoken/internal/oauth"
@@ -92,15 +93,8 @@ func newExchange(t *testing.T, change func(*gate.Config, *gate.Exchange)) (*worl
 	t.Helper()
 	s := &swapper{}
 	w := newWorld(t, func(c *gate.Config) {
-		mint := c.Phantom.(*gate.Mint)
-		s.ring = mint.Ring
-		verifier, err := keyring.NewVerifier(keyring.VerifierConfig{
-			Issuer: idpURL, Audiences: []string{upstreamAud}, Keys: mint.Ring, Now: c.Now,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		x := &gate.Exchange{Client: s, Verifier: verifier, Audience: upstreamAud, Scopes: oauth.Scopes{"mcp:read", "mcp:write"}}
+		s.ring = c.Phantom.(*gate.Mint).Keys.Ring()
+		x := &gate.Exchange{Target: newTarget(t, s, s.ring, c.Now), Scopes: oauth.Scopes{"mcp:read", "mcp:write"}}
 		c.Phantom = x
 		if change != nil {
 			change(c, x)
@@ -108,6 +102,30 @@ func newExchange(t *testing.T, change func(*gate.Config, *gate.Exchange)) (*worl
 	})
 	s.w = w
 	return w, s
+}
+
+func newTarget(t *testing.T, s *swapper, keys keyring.KeySource, now func() time.Time) *delegation.Target {
+	t.Helper()
+	verifier, err := keyring.NewVerifier(keyring.VerifierConfig{Issuer: idpURL, Audiences: []string{upstreamAud}, Keys: keys, Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoint, err := delegation.NewEndpoint(delegation.EndpointConfig{Exchanger: s, Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := delegation.NewTarget(delegation.TargetConfig{
+		Endpoint: endpoint, Verifier: verifier, Audience: upstreamAud, Now: now,
+		Settings: delegation.Settings{
+			Subject: "access token", ClientID: "client_id", Credentials: "client_id, client_secret and introspection.auth_method",
+			Endpoint: "phantom_token.token_endpoint", Issuer: "token.issuer", Keys: "token.jwks_uri", Issue: "phantom_token.mode",
+			Audience: "phantom_token.audience", Scope: "phantom_token.exchange_scope",
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return target
 }
 
 func wantForwarded(t *testing.T, w *world, d gate.Decision) string {
@@ -362,9 +380,19 @@ func TestExchangeRefusals(t *testing.T) {
 			if alarm := strings.Contains(log, "level=ERROR"); alarm != (tt.status == 500) {
 				t.Errorf("logged as an error = %v for status %d", alarm, tt.status)
 			}
-			// Nothing of it is remembered, and a token that was taken back is asked about again.
+			// Trouble is not remembered, and what is remembered is soon forgotten.
 			s.err = nil
+			if tt.status != 503 {
+				if d := w.bearer(goodToken); d.Answer == nil || d.Answer.Status != tt.status {
+					t.Errorf("a moment later: got %+v, want %d again", d, tt.status)
+				}
+			}
+			w.now = w.now.Add(30 * time.Second)
 			wantForwarded(t, w, w.bearer(goodToken))
+			if s.count() != 2 {
+				t.Errorf("%d exchanges, want 2", s.count())
+			}
+			// A token that was taken back is asked about again.
 			if want := map[bool]int{true: 2, false: 1}[tt.status == 401]; w.idp.count() != want {
 				t.Errorf("provider was asked %d times about the token, want %d", w.idp.count(), want)
 			}
@@ -451,5 +479,78 @@ func TestRelayNeverForwardsTheAccessToken(t *testing.T) {
 	w.idp.jwt = goodToken
 	if d := w.bearer(goodToken); d.Answer == nil || d.Answer.Status != 500 {
 		t.Errorf("got %+v, want 500", d)
+	}
+}
+
+// A client that repeats a request does not have the gateway repeat its own.
+//
+// Covers: TX-14
+func TestRepeatedRequestsDoNotReachTheProvider(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		err            error
+		status         int
+		introspections int
+	}{
+		{"token that was taken back", &tokenexchange.Error{Status: 400, Code: "invalid_request", Description: "Invalid token"}, 401, 2},
+		{"policy", &tokenexchange.Error{Status: 400, Code: "invalid_target"}, 403, 1},
+		{"wrong secret", &tokenexchange.Error{Status: 401, Code: "invalid_client"}, 500, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w, s := newExchange(t, nil)
+			s.err = tt.err
+			for range 20 {
+				if d := w.bearer(goodToken); d.Answer == nil || d.Answer.Status != tt.status {
+					t.Fatalf("got %+v, want %d", d, tt.status)
+				}
+			}
+			if s.count() != 1 || w.idp.count() != tt.introspections {
+				t.Errorf("%d exchanges and %d introspections, want 1 and %d", s.count(), w.idp.count(), tt.introspections)
+			}
+			if got := strings.Count(w.log.String(), "not asked again, because the same was refused a moment ago"); got != 19 {
+				t.Errorf("%d lines say that nobody was asked, want 19", got)
+			}
+		})
+	}
+}
+
+// While the token endpoint is down, users whose token was exchanged go on working, and
+// the others get their error at once.
+func TestOutageOfTheTokenEndpoint(t *testing.T) {
+	w, s := newExchange(t, nil)
+	wantForwarded(t, w, w.bearer(goodToken))
+	s.err = fmt.Errorf("%w: connection refused", tokenexchange.ErrUnavailable)
+	w.idp.answer["second"] = claims(nil)
+	for i := range 8 {
+		d := w.bearer("second")
+		if d.Answer == nil || d.Answer.Status != 503 {
+			t.Fatalf("got %+v, want 503", d)
+		}
+		if got, want := headerOf(d.Answer.Headers, "Retry-After"), map[bool]string{true: "1", false: "5"}[i >= 5]; got != want {
+			t.Errorf("request %d: Retry-After = %q, want %q", i+1, got, want)
+		}
+		wantForwarded(t, w, w.bearer(goodToken))
+	}
+	if s.count() != 6 {
+		t.Errorf("%d exchanges, want the first one and 5 that failed", s.count())
+	}
+	s.err = nil
+	w.now = w.now.Add(time.Second)
+	wantForwarded(t, w, w.bearer("second"))
+}
+
+// What the provider asks for with 429 is what clients are told, less the time that passed.
+func TestRateLimitReachesTheClient(t *testing.T) {
+	w, s := newExchange(t, nil)
+	s.err = &tokenexchange.Error{Status: 429, RetryAfter: time.Hour}
+	for i, want := range []string{"30", "3"} {
+		d := w.bearer(goodToken)
+		if d.Answer == nil || d.Answer.Status != 503 || headerOf(d.Answer.Headers, "Retry-After") != want {
+			t.Errorf("request %d: got %+v, want 503 with Retry-After %s", i+1, d.Answer, want)
+		}
+		w.now = w.now.Add(2 * time.Second)
+	}
+	if s.count() != 1 {
+		t.Errorf("%d exchanges, want 1", s.count())
 	}
 }

@@ -16,8 +16,8 @@ type Gate struct {
 	cfg     Config
 	now     func() time.Time
 	log     *slog.Logger
-	profile [32]byte // of the phantom tokens of this configuration
-	answers [32]byte // of the cached answers this configuration may use
+	profile func() [32]byte // of the phantom tokens of this configuration, now
+	answers [32]byte        // of the cached answers this configuration may use
 
 	fixed *resource // of a configured resource
 
@@ -76,6 +76,10 @@ func (g *Gate) Decide(ctx context.Context, req Request, gw Gateway) Decision {
 	if refusal := authorize(entry.Introspection, &g.cfg, res, g.now()); refusal != nil {
 		return g.refuse(&req, res, refusal.of(token))
 	}
+	caller, refusal := g.caller(entry.Introspection, gw)
+	if refusal != nil {
+		return g.refuse(&req, res, refusal.of(token))
+	}
 	phantom, refusal := g.phantom(ctx, token, entry, res)
 	if refusal != nil {
 		return g.refuse(&req, res, refusal.of(token))
@@ -84,5 +88,6 @@ func (g *Gate) Decide(ctx context.Context, req Request, gw Gateway) Decision {
 		Authorization: oauth.SchemeBearer + " " + phantom,
 		Clear:         identityHeaders(req.Headers, g.cfg.ClearHeaders),
 		Response:      g.crossOrigin(req.first("origin"), res, true),
+		Caller:        caller,
 	}}
 }

@@ -69,6 +69,8 @@ type kong struct {
 	route                 gate.Route
 	routeErr              error
 	questions             []string
+	consumers             map[string]gate.Consumer // by what they are asked for
+	consumerErr           error
 }
 
 func (k *kong) Method() (string, error) {
@@ -89,6 +91,11 @@ func (k *kong) ClientAddress() (string, error) {
 func (k *kong) Route() (gate.Route, error) {
 	k.questions = append(k.questions, "route")
 	return k.route, k.routeErr
+}
+
+func (k *kong) Consumer(username string) (gate.Consumer, error) {
+	k.questions = append(k.questions, "consumer "+username)
+	return k.consumers[username], k.consumerErr
 }
 
 type world struct {
@@ -150,7 +157,7 @@ func newWorld(t *testing.T, change func(*gate.Config)) *world {
 		MetadataMaxAge: 5 * time.Minute, MetadataAtRoot: true,
 		Token: gate.TokenPolicy{Scopes: oauth.Scopes{"mcp:read"}, Leeway: 30 * time.Second, MaxLength: 16384},
 		Phantom: &gate.Mint{
-			Ring: w.ring, Issuer: issuerURL, Audience: upstreamAud, Lifetime: 5 * time.Minute,
+			Keys: w.ring, Issuer: issuerURL, Audience: upstreamAud, Lifetime: 5 * time.Minute,
 			Claims: map[string]string{"region": "region"},
 		},
 		CORS:         gate.CORS{Enabled: true, MaxAge: time.Hour},

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"phantomtoken/internal/keyring"
@@ -11,7 +12,7 @@ import (
 // Mint signs the phantom token here, an RFC 9068 token of the claims that it names. It
 // works with every provider.
 type Mint struct {
-	Ring     *keyring.Ring // signs
+	Keys     keyring.Keys // sign; the ring of the moment is asked for with every token
 	Issuer   string
 	Audience string
 	Lifetime time.Duration // less where the access token ends earlier
@@ -27,18 +28,32 @@ type Mint struct {
 var loginClaims = []string{"auth_time", "acr", "amr", "act", "may_act"}
 
 func (m *Mint) check() error {
-	if m.Ring == nil || m.Issuer == "" || m.Audience == "" || m.Lifetime <= 0 {
+	if m.Keys == nil || m.Keys.Ring() == nil || m.Issuer == "" || m.Audience == "" || m.Lifetime <= 0 {
 		return errors.New("expected key, issuer, audience and lifetime of the phantom token, got none")
 	}
 	return nil
 }
 
-func (m *Mint) profile() [32]byte {
-	return profileOf(struct {
-		Key, Algorithm, Issuer, Audience, Subject string
-		Lifetime                                  time.Duration
-		Claims                                    map[string]string
-	}{m.Ring.SigningKeyID(), m.Ring.Algorithms()[0], m.Issuer, m.Audience, m.SubjectClaim, m.Lifetime, m.Claims})
+func (m *Mint) profile() func() [32]byte {
+	type known struct {
+		ring    *keyring.Ring
+		profile [32]byte
+	}
+	var last atomic.Pointer[known]
+	return func() [32]byte {
+		ring := m.Keys.Ring()
+		if have := last.Load(); have != nil && have.ring == ring {
+			return have.profile
+		}
+		// Another key signs from now on: tokens of the last one are not used again.
+		fresh := &known{ring, profileOf(struct {
+			Key, Algorithm, Issuer, Audience, Subject string
+			Lifetime                                  time.Duration
+			Claims                                    map[string]string
+		}{ring.SigningKeyID(), ring.Algorithms()[0], m.Issuer, m.Audience, m.SubjectClaim, m.Lifetime, m.Claims})}
+		last.Store(fresh)
+		return fresh.profile
+	}
 }
 
 func (m *Mint) room() int { return 0 }
@@ -82,7 +97,7 @@ func (m *Mint) mint(a *admitted) (string, time.Time, error) {
 			extra[name] = v
 		}
 	}
-	token, err := m.Ring.Mint(keyring.Token{
+	token, err := m.Keys.Ring().Mint(keyring.Token{
 		Issuer:   m.Issuer,
 		Subject:  subject,
 		Audience: []string{m.Audience},

@@ -21,8 +21,9 @@ type Phantom interface {
 	// check says what makes every token of this way wrong.
 	check() error
 	// profile stands for all that tokens of this way depend on beside the access token:
-	// routes that share the cached claims do not share phantom tokens of other profiles.
-	profile() [32]byte
+	// routes that share the cached claims do not share phantom tokens of other profiles. It
+	// is asked for once; what it returns is asked with every request, since keys change.
+	profile() func() [32]byte
 	// room is how many bytes a token takes beside what a minted one takes.
 	room() int
 	// issue makes the token for an access token that was let through.
@@ -35,7 +36,6 @@ type admitted struct {
 	entry   *tokencache.Entry
 	profile [32]byte // of the phantom token it needs
 	now     time.Time
-	clock   func() time.Time
 	timeout time.Duration // for a call to the provider
 	// opens reports whether a token for this audience would be accepted here from outside.
 	opens func(audience []string) bool
@@ -47,16 +47,16 @@ const reuseMargin = 30 * time.Second
 
 // phantom is the token that goes upstream in place of token.
 func (g *Gate) phantom(ctx context.Context, token string, entry *tokencache.Entry, res *resource) (string, *refusal) {
-	now := g.now()
-	if kept, ok := entry.Phantom(g.profile, now); ok {
+	now, profile := g.now(), g.profile()
+	if kept, ok := entry.Phantom(profile, now); ok {
 		return kept, nil
 	}
 	phantom, refusal := g.cfg.Phantom.issue(ctx, &admitted{
-		token: token, entry: entry, profile: g.profile, now: now, clock: g.now, timeout: g.cfg.Timeout,
+		token: token, entry: entry, profile: profile, now: now, timeout: g.cfg.Timeout,
 		opens: func(audience []string) bool { return named(audience, &g.cfg.Token, res) },
 	})
-	if refusal != nil && refusal.err.Code == oauth.ErrorInvalidToken {
-		// The provider takes back what it said of the token: the next request asks anew.
+	if refusal != nil && refusal.err.Code == oauth.ErrorInvalidToken && !repeated(refusal) {
+		// The provider takes back what it said of the token: the next request asks anew, once.
 		g.cfg.Cache.Remove(tokencache.NewKey(token, g.answers))
 	}
 	if phantom == token && refusal == nil {

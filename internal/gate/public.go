@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
+	"phantomtoken/internal/keyring"
 	"phantomtoken/internal/oauth"
 )
 
@@ -14,7 +16,7 @@ import (
 // nil means that the request needs a token.
 func (g *Gate) public(req *Request, gw Gateway, res *resource) *Answer {
 	path, _ := req.path()
-	doc, known := g.document(path, res)
+	doc, maxAge, known := g.document(path, res)
 	probe := known || g.probed(path, req, res)
 
 	origin, asks := req.first("origin"), req.first("access-control-request-method")
@@ -37,27 +39,28 @@ func (g *Gate) public(req *Request, gw Gateway, res *resource) *Answer {
 	}
 	headers := []Header{
 		{"Content-Type", "application/json"},
-		{"Cache-Control", fmt.Sprintf("public, max-age=%d", int(g.cfg.MetadataMaxAge.Seconds()))},
+		{"Cache-Control", fmt.Sprintf("public, max-age=%d", int(maxAge.Seconds()))},
 	}
 	return &Answer{Status: http.StatusOK, Headers: append(headers, g.openOrigin()...), Body: doc}
 }
 
-// document is the public document at path.
-func (g *Gate) document(path string, res *resource) ([]byte, bool) {
+// document is the public document at path, and how long it may be kept: keys not so long
+// that the next one signs before everybody knows it.
+func (g *Gate) document(path string, res *resource) (doc []byte, maxAge time.Duration, known bool) {
 	if res != nil && res.document != nil {
 		trimmed := strings.TrimSuffix(path, "/")
 		// Clients keep or strip the trailing slash of the resource, so both are served; the
 		// resource in the document stays one canonical value.
 		if trimmed == res.path || g.cfg.MetadataAtRoot && trimmed == oauth.WellKnownProtectedResource {
-			return res.document, true
+			return res.document, g.cfg.MetadataMaxAge, true
 		}
 	}
 	for _, issuer := range g.cfg.Issuers {
 		if doc, ok := issuer.Document(path); ok {
-			return doc, true
+			return doc, min(g.cfg.MetadataMaxAge, keyring.DocumentMaxAge), true
 		}
 	}
-	return nil, false
+	return nil, 0, false
 }
 
 // probed reports whether path is one that clients look up to find an authorization

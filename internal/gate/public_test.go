@@ -82,7 +82,7 @@ func TestRootMetadataCanBeSwitchedOff(t *testing.T) {
 // Covers: JW-14
 func TestServesTheIssuersKeys(t *testing.T) {
 	w := newWorld(t, func(c *gate.Config) {
-		issuer, err := keyring.NewIssuer(oauth.IssuerMetadata{Issuer: issuerURL}, c.Phantom.(*gate.Mint).Ring)
+		issuer, err := keyring.NewIssuer(oauth.IssuerMetadata{Issuer: issuerURL}, c.Phantom.(*gate.Mint).Keys)
 		if err != nil {
 			t.Fatal(err)
 		}

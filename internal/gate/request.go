@@ -56,6 +56,9 @@ type Gateway interface {
 	ClientAddress() (string, error)
 	// Route may remember its answer, or its failure, where the route is always the same.
 	Route() (Route, error)
+	// Consumer finds a consumer by its username, or by its id where the name has the form
+	// of one; the zero Consumer says that there is none. It may remember whom it found.
+	Consumer(username string) (Consumer, error)
 }
 
 // Route is what the gateway's own configuration says of the matched route.
@@ -79,4 +82,5 @@ type Forward struct {
 	Authorization string   // the new Authorization value, a phantom token
 	Clear         []string // request headers to remove, names as received
 	Response      []Header // headers to set on the upstream's response
+	Caller        *Caller  // for the gateway's own plugins; nil tells them nothing
 }

@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"time"
+
+	"phantomtoken/internal/breaker"
+	"phantomtoken/internal/neterror"
 )
 
 // Client introspects tokens at one endpoint. It is safe for concurrent use.
@@ -16,7 +19,7 @@ type Client struct {
 	timeout   time.Duration
 	transport *http.Transport
 	slots     chan struct{}
-	breaker   *breaker
+	breaker   *breaker.Breaker
 }
 
 // New returns a Client. It connects to nothing yet. The error joins all problems of cfg,
@@ -36,7 +39,12 @@ func New(cfg Config) (*Client, error) {
 		timeout:   cfg.timeout(),
 		transport: newTransport(cfg),
 		slots:     make(chan struct{}, cfg.maxConcurrent()),
-		breaker:   newBreaker(cfg.now(), cfg.logger()),
+		breaker: breaker.New(breaker.Config{
+			Opened: "introspection endpoint does not answer, calls are paused",
+			Closed: "introspection endpoint answers again",
+			Now:    cfg.now(),
+			Logger: cfg.logger(),
+		}),
 	}, nil
 }
 
@@ -55,20 +63,20 @@ func (c *Client) Introspect(ctx context.Context, token string) (*Result, error) 
 	}
 	defer func() { <-c.slots }()
 
-	call, err := c.breaker.start()
-	if err != nil {
-		return nil, err
+	call, open := c.breaker.Start()
+	if open != nil {
+		return nil, &Error{Kind: KindCircuit, text: open.Error()}
 	}
 	// A call that never reports would stop the circuit from ever closing.
-	verdict := neutral
-	defer func() { c.breaker.end(call, verdict) }()
+	verdict := breaker.Neutral
+	defer func() { c.breaker.End(call, verdict) }()
 
 	result, err := c.call(ctx, callCtx, token)
 	if err != nil {
 		verdict = verdictOf(err)
 		return nil, err
 	}
-	verdict = healthy
+	verdict = breaker.Healthy
 	return result, nil
 }
 
@@ -92,7 +100,7 @@ func (c *Client) takeSlot(callerCtx, callCtx context.Context) *Error {
 func (c *Client) call(callerCtx, callCtx context.Context, token string) (*Result, *Error) {
 	resp, reused, err := c.send(callCtx, token)
 	if err != nil && reused && callCtx.Err() == nil {
-		if _, broken := describeConnection(err); broken {
+		if _, broken := neterror.Connection(err); broken {
 			// Connections that were idle for as long are likely dead too.
 			c.transport.CloseIdleConnections()
 			resp, _, err = c.send(callCtx, token)

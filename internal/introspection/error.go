@@ -2,15 +2,10 @@ package introspection
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os"
-	"strings"
-	"syscall"
+
+	"phantomtoken/internal/neterror"
 )
 
 // ErrUnavailable is what every error of [Client.Introspect] is: nothing is known about
@@ -67,81 +62,20 @@ func failure(kind Kind, format string, args ...any) *Error {
 	return &Error{Kind: kind, text: fmt.Sprintf(format, args...)}
 }
 
-// callError turns what the transport or a read of the body reported into an Error. The
-// text of such errors is not used, because some quote the bytes they did not understand:
-// only errors of known types speak.
+// callError turns what the transport or a read of the body reported into an Error.
 func (c *Client) callError(callerCtx, callCtx context.Context, err error) *Error {
 	switch {
 	case errors.Is(callerCtx.Err(), context.Canceled):
 		return &Error{Kind: KindCanceled, text: "the caller went away", err: context.Canceled}
-	case callCtx.Err() != nil, errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
+	case callCtx.Err() != nil, neterror.Timeout(err):
 		return failure(KindTimeout, "no complete answer from %s in time (introspection.timeout_seconds: %v); check introspection_endpoint", c.host, c.timeout.Seconds())
 	}
-	if text, ok := describeTLS(err); ok {
+	settings := neterror.Settings{Address: "introspection_endpoint", Authorities: "introspection.ca_file or introspection.ca_certificates"}
+	if text, ok := settings.TLS(err); ok {
 		return failure(KindTLS, "handshake with %s: %s", c.host, text)
 	}
-	if text, ok := describeConnection(err); ok {
+	if text, ok := neterror.Connection(err); ok {
 		return failure(KindConnection, "connection to %s: %s; check introspection_endpoint", c.host, text)
 	}
 	return failure(KindMalformed, "%s does not answer in HTTP/1.1; check introspection_endpoint", c.host)
-}
-
-func isTimeout(err error) bool {
-	var netErr net.Error
-	return errors.As(err, &netErr) && netErr.Timeout()
-}
-
-const trustHint = "; name its authority in introspection.ca_file or introspection.ca_certificates"
-
-func describeTLS(err error) (string, bool) {
-	var (
-		unknown x509.UnknownAuthorityError
-		host    x509.HostnameError
-		invalid x509.CertificateInvalidError
-		record  tls.RecordHeaderError
-		verify  *tls.CertificateVerificationError
-		roots   x509.SystemRootsError
-		alert   *net.OpError
-	)
-	switch {
-	case errors.As(err, &unknown):
-		return "the certificate comes from an unknown authority" + trustHint, true
-	case errors.As(err, &roots):
-		return "the authorities of the system cannot be loaded" + trustHint, true
-	case errors.As(err, &host):
-		return "the certificate is for another host; check introspection_endpoint", true
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "the certificate has expired or is not valid yet; renew it, or check the clock", true
-	case errors.As(err, &invalid), errors.As(err, &verify):
-		return "the certificate is not acceptable" + trustHint, true
-	case errors.As(err, &record):
-		return "the endpoint does not speak TLS; check introspection_endpoint", true
-	// crypto/tls reports an alert as an operation of this name, whose error is a fixed text.
-	case errors.As(err, &alert) && alert.Op == "remote error":
-		return "the endpoint refused with the alert \"" + strings.TrimPrefix(alert.Err.Error(), "tls: ") + "\"", true
-	case strings.HasPrefix(err.Error(), "tls: "):
-		return "no agreement on TLS 1.2 or later", true
-	}
-	return "", false
-}
-
-func describeConnection(err error) (string, bool) {
-	var (
-		dns   *net.DNSError
-		errno syscall.Errno
-		op    *net.OpError
-	)
-	switch {
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return "the name of the host is not known", true
-	case errors.As(err, &dns):
-		return "the name of the host cannot be looked up", true
-	case errors.As(err, &errno):
-		return errno.Error(), true // a fixed text of the operating system
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "closed before the answer was complete", true
-	case errors.As(err, &op):
-		return op.Op + " failed", true
-	}
-	return "", false
 }

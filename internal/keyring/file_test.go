@@ -24,6 +24,8 @@ func TestMain(m *testing.M) {
 		err = loadOrCreateProcess(path)
 	} else if url := os.Getenv("KEYRING_TEST_FETCH"); url != "" {
 		err = fetchProcess(url)
+	} else if dir := os.Getenv("KEYRING_TEST_ROTATE"); dir != "" {
+		err = rotatingProcess(dir)
 	} else {
 		os.Exit(m.Run())
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"phantomtoken/internal/oauth"
 )
@@ -16,32 +17,59 @@ const JWKSPath = "/jwks.json"
 
 // Issuer is what an issuer of tokens tells the world: its metadata (RFC 8414 §3, OpenID
 // Connect Discovery §4) and its public keys, so that any OpenID Connect library can
-// verify what it signs. The documents are made once; an Issuer is immutable and safe for
-// concurrent use.
+// verify what it signs. The documents are made anew when its keys have changed. An Issuer
+// is safe for concurrent use.
 type Issuer struct {
-	url       string
-	documents map[string][]byte // by request path
+	metadata oauth.IssuerMetadata
+	keys     []Keys
+	current  atomic.Pointer[documents]
+}
+
+// documents are what an issuer serves while it has these rings.
+type documents struct {
+	rings  []*Ring
+	byPath map[string][]byte // the same paths, whatever the keys
 }
 
 // NewIssuer makes the documents of metadata.Issuer, an absolute http or https URL
-// without query and fragment; whether http is acceptable is the caller's policy. The
-// keys of all rings are published, those of the first ring first.
+// without query and fragment; whether http is acceptable is the caller's policy. All keys
+// are published, those of the first ring first, and as they are at the time of a request.
 //
 // Empty fields of metadata are filled: JWKSURI with the issuer and JWKSPath, the signing
-// algorithms with those of the rings, and the two members that OpenID Connect Discovery
+// algorithms with those of the keys, and the two members that OpenID Connect Discovery
 // §3 requires of everybody, with what is true of an issuer without an authorization
 // endpoint.
-func NewIssuer(metadata oauth.IssuerMetadata, rings ...*Ring) (*Issuer, error) {
+func NewIssuer(metadata oauth.IssuerMetadata, keys ...Keys) (*Issuer, error) {
+	i := &Issuer{metadata: metadata, keys: slices.Clone(keys)}
+	rings := make([]*Ring, len(keys))
+	for n, k := range keys {
+		if k != nil {
+			rings[n] = k.Ring()
+		}
+		if rings[n] == nil {
+			return nil, errors.New("making issuer documents: expected keys, got nil")
+		}
+	}
+	if err := i.remake(rings); err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+// remake makes the documents for other rings.
+func (i *Issuer) remake(rings []*Ring) error {
 	all := &published{}
 	for _, r := range rings {
-		if r == nil {
-			return nil, errors.New("making issuer documents: expected key rings, got nil")
-		}
 		for _, k := range r.keys {
 			all.add(k.public)
 		}
 	}
-	return newIssuer(metadata, all)
+	byPath, err := makeDocuments(i.metadata, all)
+	if err != nil {
+		return err
+	}
+	i.current.Store(&documents{rings, byPath})
+	return nil
 }
 
 // NewPublicIssuer is NewIssuer for somebody who serves the documents of an issuer without
@@ -51,7 +79,13 @@ func NewPublicIssuer(metadata oauth.IssuerMetadata, keys PublicKeys) (*Issuer, e
 	for _, k := range keys {
 		all.add(k)
 	}
-	return newIssuer(metadata, all)
+	byPath, err := makeDocuments(metadata, all)
+	if err != nil {
+		return nil, err
+	}
+	i := &Issuer{metadata: metadata}
+	i.current.Store(&documents{byPath: byPath})
+	return i, nil
 }
 
 // published is the keys of an issuer, each once.
@@ -69,7 +103,7 @@ func (p *published) add(key PublicKey) {
 	}
 }
 
-func newIssuer(metadata oauth.IssuerMetadata, all *published) (*Issuer, error) {
+func makeDocuments(metadata oauth.IssuerMetadata, all *published) (map[string][]byte, error) {
 	base, err := oauth.ParseResource(metadata.Issuer)
 	if err == nil && strings.Contains(metadata.Issuer, "?") {
 		err = errors.New("expected a URL without query")
@@ -114,25 +148,44 @@ func newIssuer(metadata oauth.IssuerMetadata, all *published) (*Issuer, error) {
 	// RFC 8414 §3.1 puts the well-known part between host and path, OpenID Connect
 	// Discovery §4.1 behind the path. Libraries mix the two, so both are served for both.
 	path := base.Path()
-	return &Issuer{
-		url: metadata.Issuer,
-		documents: map[string][]byte{
-			oauth.WellKnownAuthorizationServer + path: document,
-			oauth.WellKnownOpenIDConfiguration + path: document,
-			path + oauth.WellKnownAuthorizationServer: document,
-			path + oauth.WellKnownOpenIDConfiguration: document,
-			path + JWKSPath: jwks,
-		},
+	return map[string][]byte{
+		oauth.WellKnownAuthorizationServer + path: document,
+		oauth.WellKnownOpenIDConfiguration + path: document,
+		path + oauth.WellKnownAuthorizationServer: document,
+		path + oauth.WellKnownOpenIDConfiguration: document,
+		path + JWKSPath: jwks,
 	}, nil
 }
 
 // URL is the issuer identifier, byte for byte as in the metadata.
-func (i *Issuer) URL() string { return i.url }
+func (i *Issuer) URL() string { return i.metadata.Issuer }
 
 // Document returns the JSON document that is served at path, the path of a request
 // without its query, and reports whether there is one. JWK Sets are the documents whose
-// path ends in JWKSPath.
+// path ends in JWKSPath. Nobody may keep one longer than DocumentMaxAge.
 func (i *Issuer) Document(path string) (body []byte, ok bool) {
-	body, ok = i.documents[path]
-	return bytes.Clone(body), ok
+	current := i.current.Load()
+	if _, ok := current.byPath[path]; !ok {
+		return nil, false // the keys are not asked for: this may be any request
+	}
+	if !current.upToDate(i.keys) {
+		rings := make([]*Ring, len(i.keys))
+		for n, k := range i.keys {
+			rings[n] = k.Ring()
+		}
+		// Keys that do not go together leave the documents as they are.
+		if i.remake(rings) == nil {
+			current = i.current.Load()
+		}
+	}
+	return bytes.Clone(current.byPath[path]), true
+}
+
+func (d *documents) upToDate(keys []Keys) bool {
+	for n, k := range keys {
+		if k.Ring() != d.rings[n] {
+			return false
+		}
+	}
+	return true
 }

@@ -17,7 +17,7 @@ import (
 
 // serveIssuer serves the documents of an issuer at path over real HTTP, as the gateway
 // and the sidecar do, and returns the issuer's URL.
-func serveIssuer(t *testing.T, path string, rings ...*keyring.Ring) string {
+func serveIssuer(t *testing.T, path string, rings ...keyring.Keys) string {
 	t.Helper()
 	var documents *keyring.Issuer
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -34,7 +34,7 @@ func serveIssuer(t *testing.T, path string, rings ...*keyring.Ring) string {
 	return srv.URL + path
 }
 
-func newIssuer(t *testing.T, metadata oauth.IssuerMetadata, rings ...*keyring.Ring) *keyring.Issuer {
+func newIssuer(t *testing.T, metadata oauth.IssuerMetadata, rings ...keyring.Keys) *keyring.Issuer {
 	t.Helper()
 	i, err := keyring.NewIssuer(metadata, rings...)
 	if err != nil {
@@ -216,20 +216,20 @@ func TestNewIssuerRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		issuer string
-		rings  []*keyring.Ring
+		rings  []keyring.Keys
 	}{
-		{name: "NoIssuer", issuer: "", rings: []*keyring.Ring{ring}},
-		{name: "Relative", issuer: "/phantom", rings: []*keyring.Ring{ring}},
-		{name: "NoHost", issuer: "https:///phantom", rings: []*keyring.Ring{ring}},
-		{name: "OtherScheme", issuer: "ftp://gw.example.com", rings: []*keyring.Ring{ring}},
-		{name: "UserInfo", issuer: "https://user:pass@gw.example.com", rings: []*keyring.Ring{ring}},
-		{name: "Query", issuer: "https://gw.example.com/?a=b", rings: []*keyring.Ring{ring}},
-		{name: "EmptyQuery", issuer: "https://gw.example.com/?", rings: []*keyring.Ring{ring}},
-		{name: "Fragment", issuer: "https://gw.example.com/#", rings: []*keyring.Ring{ring}},
-		{name: "Control", issuer: "https://gw.example.com/\n", rings: []*keyring.Ring{ring}},
+		{name: "NoIssuer", issuer: "", rings: []keyring.Keys{ring}},
+		{name: "Relative", issuer: "/phantom", rings: []keyring.Keys{ring}},
+		{name: "NoHost", issuer: "https:///phantom", rings: []keyring.Keys{ring}},
+		{name: "OtherScheme", issuer: "ftp://gw.example.com", rings: []keyring.Keys{ring}},
+		{name: "UserInfo", issuer: "https://user:pass@gw.example.com", rings: []keyring.Keys{ring}},
+		{name: "Query", issuer: "https://gw.example.com/?a=b", rings: []keyring.Keys{ring}},
+		{name: "EmptyQuery", issuer: "https://gw.example.com/?", rings: []keyring.Keys{ring}},
+		{name: "Fragment", issuer: "https://gw.example.com/#", rings: []keyring.Keys{ring}},
+		{name: "Control", issuer: "https://gw.example.com/\n", rings: []keyring.Keys{ring}},
 		{name: "NoRing", issuer: "https://gw.example.com"},
-		{name: "OneKeyTwoAlgorithms", issuer: "https://gw.example.com", rings: []*keyring.Ring{newRing(t, testKey(t, keyring.RS256)), newRing(t, testKey(t, keyring.PS256))}},
-		{name: "NilRing", issuer: "https://gw.example.com", rings: []*keyring.Ring{nil}},
+		{name: "OneKeyTwoAlgorithms", issuer: "https://gw.example.com", rings: []keyring.Keys{newRing(t, testKey(t, keyring.RS256)), newRing(t, testKey(t, keyring.PS256))}},
+		{name: "NilRing", issuer: "https://gw.example.com", rings: []keyring.Keys{nil}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, err := keyring.NewIssuer(oauth.IssuerMetadata{Issuer: tt.issuer}, tt.rings...); err == nil {

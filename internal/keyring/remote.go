@@ -42,7 +42,8 @@ type RemoteConfig struct {
 }
 
 const (
-	// refreshPause is the least time between two fetches while there is a set in hand:
+	// refreshPause is the least time between two fetches, from the end of one to the start of
+	// the next, while there is a set in hand:
 	// tokens with invented key ids cannot make us knock at the issuer more often.
 	refreshPause = 30 * time.Second
 	// retryPause is the least time between two fetches while there is none: services that
@@ -91,7 +92,7 @@ type RemoteKeys struct {
 	mu      sync.Mutex
 	keys    PublicKeys
 	fetched time.Time       // when keys were asked for; zero: never had any
-	tried   time.Time       // when the last fetch began
+	tried   time.Time       // when the last fetch ended
 	failure error           // of the last fetch that ended
 	flight  <-chan struct{} // closed when the fetch under way ends; nil without one
 	closed  bool
@@ -216,7 +217,7 @@ func (r *RemoteKeys) mayFetch(now time.Time) bool {
 
 func (r *RemoteKeys) start(now time.Time) <-chan struct{} {
 	flight := make(chan struct{})
-	r.flight, r.tried = flight, now
+	r.flight = flight
 	r.fetches.Go(func() {
 		keys, err := r.get()
 		if err != nil {
@@ -228,6 +229,9 @@ func (r *RemoteKeys) start(now time.Time) <-chan struct{} {
 			// The time of asking: the answer cannot be younger.
 			r.keys, r.fetched = keys, now
 		}
+		// The end, not the start: an issuer that lets every fetch hang until its timeout gets
+		// its pause too.
+		r.tried = r.cfg.Now()
 		r.failure, r.flight = err, nil
 		close(flight)
 	})

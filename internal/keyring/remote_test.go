@@ -567,3 +567,20 @@ func TestRemoteKeysHungHandshakesAreNotCollected(t *testing.T) {
 		t.Error("the connection was still open after 10 s, want it closed")
 	}
 }
+
+// An issuer that takes its time over each fetch is not asked again as soon as that has ended.
+func TestRemoteKeysPauseCountsFromTheEndOfAFetch(t *testing.T) {
+	k, c := generate(t, ""), newClock()
+	slow := func(w http.ResponseWriter, r *http.Request) {
+		c.Advance(5 * time.Second)
+		broken(w, r)
+	}
+	s := newKeyServer(t, slow)
+	check := remoteCheck{t: t, keys: newRemote(t, s.URL, c, nil), server: s}
+	check.want("first use", k.ID(), trouble, 1)
+	check.want("right after the fetch", k.ID(), trouble, 1)
+	c.Advance(time.Second - 1)
+	check.want("within the pause", k.ID(), trouble, 1)
+	c.Advance(1)
+	check.want("after the pause", k.ID(), trouble, 2)
+}

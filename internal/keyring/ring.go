@@ -8,6 +8,16 @@ import (
 	"slices"
 )
 
+// Keys is the keys of one issuer that may change while they are in use: a Folder, or a
+// Ring, which never changes. It is safe for concurrent use.
+type Keys interface {
+	// KeySource finds the keys of the moment, to verify what this issuer signed.
+	KeySource
+	// Ring is the ring of the moment, never nil. Ask for it anew whenever something is signed
+	// or published. It is the same pointer until something changes.
+	Ring() *Ring
+}
+
 // Ring is the set of keys of one issuer: the first key signs, all are published, so that
 // a key can be published before it signs and after it has signed its last token. A Ring
 // is immutable, safe for concurrent use, and a KeySource for its own tokens.
@@ -61,6 +71,9 @@ func (r *Ring) Algorithms() []string {
 	}
 	return out
 }
+
+// Ring is r itself.
+func (r *Ring) Ring() *Ring { return r }
 
 // Keys returns the public key whose id is kid. It never fails.
 func (r *Ring) Keys(_ context.Context, kid string) ([]PublicKey, error) {

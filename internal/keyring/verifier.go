@@ -40,6 +40,9 @@ type VerifierConfig struct {
 	Types []string
 	// Algorithms limits the accepted algorithms; empty means all four of this package.
 	Algorithms []string
+	// IssuedAtOptional accepts tokens without iat, which assertions that authenticate a
+	// client need not have (RFC 7523 §3). An iat that is there is checked all the same.
+	IssuedAtOptional bool
 	// Leeway is the accepted clock difference for exp, nbf and iat, 0 to 60 s.
 	Leeway time.Duration
 	// Now is the clock; nil means time.Now.
@@ -260,17 +263,17 @@ func (v *Verifier) checkClaims(in *oauth.Introspection, typ string) error {
 	switch {
 	case in.Expiry.IsZero():
 		return errors.New("expected claim exp, got none")
-	case in.IssuedAt.IsZero():
+	case in.IssuedAt.IsZero() && !v.cfg.IssuedAtOptional:
 		return errors.New("expected claim iat, got none")
 	case in.Subject == "":
 		return errors.New("expected claim sub, got none")
 	// RFC 7519 §4.1.4: exp is the first instant at which the token is dead.
 	case !now.Before(in.Expiry.Add(v.cfg.Leeway)):
-		return fmt.Errorf("expected a token that has not expired, got exp %s before now", now.Sub(in.Expiry).Round(time.Second))
+		return fmt.Errorf("expected a token that has not expired, got exp %s before now; compare the clocks if it should not have", now.Sub(in.Expiry).Round(time.Second))
 	case in.NotBefore.After(now.Add(v.cfg.Leeway)):
-		return fmt.Errorf("expected a token that is valid already, got nbf %s ahead", in.NotBefore.Sub(now).Round(time.Second))
+		return fmt.Errorf("expected a token that is valid already, got nbf %s ahead; compare the clocks", in.NotBefore.Sub(now).Round(time.Second))
 	case in.IssuedAt.After(now.Add(v.cfg.Leeway)):
-		return fmt.Errorf("expected a token issued in the past, got iat %s ahead", in.IssuedAt.Sub(now).Round(time.Second))
+		return fmt.Errorf("expected a token issued in the past, got iat %s ahead; compare the clocks", in.IssuedAt.Sub(now).Round(time.Second))
 	}
 	if !slices.ContainsFunc(v.cfg.Audiences, func(a string) bool { return slices.Contains(in.Audience, a) }) {
 		return fmt.Errorf("expected audience %s, got %q", strings.Join(v.cfg.Audiences, " or "), clip(strings.Join(in.Audience, " ")))

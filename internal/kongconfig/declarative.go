@@ -83,9 +83,10 @@ type Format struct {
 // Declarative is a declarative configuration, checked and flattened: nested entities stand
 // beside each other, names are replaced by ids.
 type Declarative struct {
-	Services []*Service
-	Routes   []*Route
-	Plugins  []*Plugin
+	Services  []*Service
+	Routes    []*Route
+	Plugins   []*Plugin
+	Consumers []*Consumer
 }
 
 // Parse reads a kong.yml. An *Error lists what Kong refuses in it; what could be read
@@ -107,9 +108,10 @@ func Parse(text []byte, f Format) (*Declarative, error) {
 	}
 	l := flattener{
 		Format: f, out: new(Declarative),
-		byName: map[string]map[string]string{"services": {}, "routes": {}, "plugins": {}},
-		byID:   map[string]map[string]bool{"services": {}, "routes": {}, "plugins": {}},
+		byName: map[string]map[string]string{"services": {}, "routes": {}, "plugins": {}, "consumers": {}},
+		byID:   map[string]map[string]bool{"services": {}, "routes": {}, "plugins": {}, "consumers": {}},
 	}
+	l.consumers(filled["consumers"])
 	l.services(filled["services"])
 	l.routes("", "", filled["routes"])
 	l.plugins("", scope{stable: true}, filled["plugins"])
@@ -186,8 +188,11 @@ func (l *flattener) register(path, entity, id, name, key string) string {
 	if name != "" {
 		if _, dup := l.byName[entity][name]; dup {
 			field := "name"
-			if entity == "plugins" {
+			switch entity {
+			case "plugins":
 				field = "instance_name"
+			case "consumers":
+				field = "username"
 			}
 			l.fault(path, "uniqueness violation: '%s' entity with %s set to '%s' already declared", entity, field, name)
 			return id
@@ -252,8 +257,13 @@ func (l *flattener) plugins(prefix string, of scope, list any) {
 		if of.service != "" {
 			p.Service = of.service
 		}
-		if consumer, ok := record["consumer"].(string); ok && l.Player != "" {
-			l.fault(path, "invalid reference 'consumer: %s' (no such entry in 'consumers')", consumer)
+		p.Consumer, _ = record["consumer"].(string)
+		if p.Consumer != "" && l.Player != "" {
+			if l.byName["consumers"][p.Consumer] == "" && !l.byID["consumers"][p.Consumer] {
+				l.fault(path, "invalid reference 'consumer: %s' (no such entry in 'consumers')", p.Consumer)
+			} else {
+				l.fault(path+".consumer", "%s models plugins of services and routes only", l.Player)
+			}
 		}
 		key := ""
 		if of.stable {

@@ -61,6 +61,7 @@ type Plugin struct {
 	InstanceName string   `json:"instance_name"`
 	Route        string   `json:"route"`   // its id
 	Service      string   `json:"service"` // its id
+	Consumer     string   `json:"-"`       // its name or id, as it stands there
 	Protocols    []string `json:"protocols"`
 	Enabled      bool     `json:"enabled"`
 
@@ -268,6 +269,7 @@ func (f *Format) schema() *schema {
 		{"services", arrayOf(service, namedSchema{"routes", arrayOf(f.routeRecord(true), nestedPlugins())}, nestedPlugins())},
 		{"routes", arrayOf(f.routeRecord(false), nestedPlugins())},
 		{"plugins", arrayOf(f.pluginRecord(false))},
+		{"consumers", f.consumersField()},
 	}
 	for _, name := range unmodelledEntities() {
 		fields = append(fields, namedSchema{name, &schema{Type: "any", custom: f.unplayed("%s does not model this entity")}})
@@ -275,10 +277,11 @@ func (f *Format) schema() *schema {
 	return &schema{Type: "record", Fields: append(fields, extraFields()...)}
 }
 
-// unmodelledEntities are those that Kong knows beside services, routes and plugins.
+// unmodelledEntities are those that Kong knows beside services, routes, plugins
+// and consumers.
 func unmodelledEntities() []string {
 	return []string{
-		"workspaces", "consumers", "certificates", "snis", "upstreams", "targets", "ca_certificates",
+		"workspaces", "certificates", "snis", "upstreams", "targets", "ca_certificates",
 		"clustering_data_planes", "parameters", "vaults", "key_sets", "keys", "filter_chains",
 	}
 }

@@ -33,7 +33,9 @@ func parse(t *testing.T, yaml, player string) (*kongconfig.Schema, *kongconfig.D
 func TestPlayerRefusesWhatItDoesNotKnow(t *testing.T) {
 	const service = "services:\n- name: up\n  host: a\n"
 	for _, tt := range []struct{ name, yaml, path, want string }{
-		{"Consumers", "consumers: [{username: bob}]\n", "consumers", "the player does not model this entity"},
+		{"Upstreams", "upstreams: [{name: up}]\n", "upstreams", "the player does not model this entity"},
+		{"CredentialsOfAConsumer", "consumers: [{username: bob, keyauth_credentials: [{key: a}]}]\n", "consumers[0].keyauth_credentials", "unknown field"},
+		{"PluginOfAConsumer", "consumers: [{username: bob}]\nplugins: [{name: probe, consumer: bob}]\n", "plugins[0].consumer", "the player models plugins of services and routes only"},
 		{"OtherPlugin", "plugins: [{name: cors, config: {origins: ['*']}}]\n", "plugins[0].name", "plugin 'cors' not enabled; add it to the 'plugins' configuration property"},
 		{"ExpressionOfPCRE", service + "  routes: [{paths: ['~/a(?!b)']}]\n", "services[0].routes[0].paths[0]", "the player knows RE2 only"},
 		{"RouteOverTCP", service + "  routes: [{protocols: [tcp], destinations: [{port: 1}]}]\n", "services[0].routes[0].protocols", "the player models routes for http and https only"},

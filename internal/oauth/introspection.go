@@ -32,9 +32,10 @@ type Introspection struct {
 	Claims map[string]any
 }
 
-// ErrMalformedIntrospection is wrapped by every error of ParseIntrospection. The text of
-// those errors names a member and never quotes the answer.
-var ErrMalformedIntrospection = errors.New("malformed introspection response")
+// ErrMalformedIntrospection is wrapped by every error of ParseIntrospection and
+// ClaimsIntrospection. The text of those errors names a member and never quotes it; it says
+// claims, for they may be of an answer or of a JWT.
+var ErrMalformedIntrospection = errors.New("malformed claims")
 
 // ParseIntrospection reads the JSON object of RFC 7662 §2.2. It is strict where leniency
 // could let a token in: active must be the boolean true, a member may occur once at any

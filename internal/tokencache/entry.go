@@ -126,7 +126,7 @@ func (e *Entry) end() time.Time {
 // Sizes of what Go allocates for the parts of an entry, rounded up; BenchmarkFlood and
 // TestBytesAreCloseToTheHeap keep them honest.
 const (
-	costEntry  = 560 // Entry, Introspection, list element, map slot
+	costEntry  = 320 // Entry and Introspection
 	costMember = 56  // slot of a map with a string key and an interface value
 	costMap    = 96
 	costString = 24 // header in an interface and rounding of the allocation
@@ -134,13 +134,13 @@ const (
 )
 
 // cost is about how many bytes of memory the entry occupies, its phantom tokens included.
-func (e *Entry) cost() int64 {
+func (e *Entry) cost() int {
 	answer := e.answerCost()
 	n := costEntry + len(e.JWT) + answer
 	if !e.negative() {
 		n += mintedAllowance(answer) + e.Room
 	}
-	return int64(n)
+	return n
 }
 
 func (e *Entry) answerCost() int {

@@ -3,6 +3,8 @@ package tokencache
 import (
 	"context"
 	"time"
+
+	"phantomtoken/internal/flight"
 )
 
 // exchange is one call to whoever issues the token of a profile. token and err are set
@@ -59,15 +61,13 @@ func (e *Entry) Exchanged(ctx context.Context, profile [32]byte, now time.Time, 
 func (e *Entry) exchange(ctx context.Context, x *exchange, m minted, now time.Time, timeout time.Duration, call func(ctx context.Context) (token string, expiry time.Time, err error)) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	// Whatever call does, panic or end its goroutine, those who wait must hear of it.
-	x.err = &PanicError{reason: "the goroutine ended"}
-	defer func() {
-		if v := recover(); v != nil {
-			x.err = newPanicError(v)
-		}
+	flight.Guard(func() (err error) {
+		x.token, m.expiry, err = call(ctx)
+		return err
+	}, func(err error) {
 		e.minting.Lock()
 		delete(e.exchanges, m.profile)
-		if x.err != nil {
+		if x.err = err; err != nil {
 			x.token = ""
 		} else {
 			m.token = x.token
@@ -76,6 +76,5 @@ func (e *Entry) exchange(ctx context.Context, x *exchange, m minted, now time.Ti
 		}
 		e.minting.Unlock()
 		close(x.done)
-	}()
-	x.token, m.expiry, x.err = call(ctx)
+	})
 }

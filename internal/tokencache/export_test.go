@@ -9,8 +9,4 @@ func (e *Entry) MintedTokens() int {
 }
 
 // Flights is how many fetches are under way.
-func (c *Cache) Flights() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.flights)
-}
+func (c *Cache) Flights() int { return c.entries.Flights() }

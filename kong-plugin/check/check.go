@@ -195,6 +195,7 @@ func (c *checker) blocks() {
 	r := newRouting(c.doc, c.Plugin)
 	for _, b := range good {
 		c.reachable(b, r)
+		c.beside(b, r)
 	}
 	c.roots(good, r)
 }
@@ -229,6 +230,13 @@ type block struct {
 		CORS struct {
 			Enabled bool `json:"enabled"`
 		} `json:"cors"`
+		Identity struct {
+			ConsumerClaim    string `json:"consumer_claim"`
+			ConsumerTag      string `json:"consumer_tag"`
+			ConsumerOptional bool   `json:"consumer_optional"`
+			CredentialClaim  string `json:"credential_claim"`
+			GroupsClaim      string `json:"groups_claim"`
+		} `json:"identity"`
 	}
 }
 

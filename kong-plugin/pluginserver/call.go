@@ -57,6 +57,30 @@ func SetResponseHeader(name, value string) Call {
 	return Call{"kong.response.set_header", keyValue(name, value)}
 }
 
+// LoadConsumer asks for a consumer by its username: Reply.Message into a
+// kong_plugin_protocol.Consumer, which is empty when there is none, and when Kong's
+// database does not answer. Kong tries a name that has the form of a UUID as an id first.
+// Its protocol has no look-up by custom_id.
+func LoadConsumer(username string) Call {
+	return Call{"kong.client.load_consumer", &kong_plugin_protocol.ConsumerSpec{Id: username, ByUsername: true}}
+}
+
+// Authenticate tells Kong who is calling: its later plugins and its logs. Either may be
+// nil, not both; what is nil is forgotten, whoever has set it. No header is set.
+func Authenticate(consumer *kong_plugin_protocol.Consumer, credential *kong_plugin_protocol.AuthenticatedCredential) Call {
+	return Call{"kong.client.authenticate", &kong_plugin_protocol.AuthenticateArgs{Consumer: consumer, Credential: credential}}
+}
+
+// SetAuthenticatedGroups tells Kong's acl the groups of the caller. An empty list says that
+// there are none; without one acl looks for those of a consumer.
+func SetAuthenticatedGroups(groups []string) Call {
+	list := &structpb.ListValue{Values: make([]*structpb.Value, len(groups))}
+	for i, group := range groups {
+		list.Values[i] = structpb.NewStringValue(group)
+	}
+	return Call{"kong.ctx.shared.set", &kong_plugin_protocol.KV{K: "authenticated_groups", V: structpb.NewListValue(list)}}
+}
+
 func keyValue(name, value string) *kong_plugin_protocol.KV {
 	return &kong_plugin_protocol.KV{K: name, V: structpb.NewStringValue(value)}
 }

@@ -3,11 +3,11 @@ package sts_test
 import (
 	"net/url"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
 	"phantomtoken/internal/keyring"
-	"phantomtoken/sidecar/sts"
 )
 
 // TestActorHasNamesOnly: nothing in act may look like a right, a key or a user.
@@ -40,7 +40,9 @@ func TestActorHasNamesOnly(t *testing.T) {
 // TestTokenWithoutUserIsTold: with leave to exchange tokens of clients, what is issued for
 // them cannot be taken for a user's: the client is in act too.
 func TestTokenWithoutUserIsTold(t *testing.T) {
-	w := newWorld(t, func(_ *world, c *sts.Config) { c.Clients[0].AllowWithoutUser = true })
+	w := newWorld(t, func(_ *world, p *parts) {
+		p.policy = strings.Replace(usual, "    audiences:\n", "    allow_without_user: true\n    audiences:\n", 1)
+	})
 	claims := w.issued(w.form(func(f url.Values) {
 		f.Set("subject_token", w.mint(func(k *keyring.Token) { k.Subject = k.ClientID }))
 	}))
@@ -53,10 +55,10 @@ func TestTokenWithoutUserIsTold(t *testing.T) {
 // TestDecisionHasOneTime: a token in its last second is exchanged or refused, whenever the
 // second ends during the decision; it is no fault, and nothing outlives it.
 func TestDecisionHasOneTime(t *testing.T) {
-	for step := range 8 {
+	for step := range 16 {
 		calls := -1 // not counting yet
-		w := newWorld(t, func(w *world, c *sts.Config) {
-			c.Now = func() time.Time {
+		w := newWorld(t, func(w *world, p *parts) {
+			now := func() time.Time {
 				if calls < 0 {
 					return w.now()
 				}
@@ -65,6 +67,7 @@ func TestDecisionHasOneTime(t *testing.T) {
 				}
 				return w.now()
 			}
+			p.exchange.Now, p.callers.Now, p.service.Now = now, now, now
 		})
 		form := w.form(func(f url.Values) {
 			f.Set("subject_token", w.mint(func(k *keyring.Token) { k.Expiry = w.now().Add(time.Second) }))

@@ -2,56 +2,35 @@ package sts
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
-	"strings"
+	"strconv"
 	"time"
 
+	"phantomtoken/sidecar/caller"
+	"phantomtoken/sidecar/exchange"
 	"phantomtoken/tokenexchange"
 )
 
-// reason is the cause of a refusal in the audit line, from this list only.
-type reason string
-
+// The reasons of this package, beside those of packages exchange, policy and caller.
 const (
-	reasonMethod        reason = "method"
-	reasonQuery         reason = "query"
-	reasonMediaType     reason = "media_type"
-	reasonBodyTooLarge  reason = "body_too_large"
-	reasonForm          reason = "form"
-	reasonClient        reason = "client_authentication"
-	reasonClientTwice   reason = "client_authentication_twice"
-	reasonRequest       reason = "request"
-	reasonSubjectType   reason = "subject_token_type"
-	reasonActorToken    reason = "actor_token"
-	reasonRequestedType reason = "requested_token_type"
-	reasonKeys          reason = "subject_keys_unavailable"
-	reasonSubject       reason = "subject_token"
-	reasonBound         reason = "subject_token_bound"
-	reasonNoUser        reason = "subject_without_user"
-	reasonMayAct        reason = "may_act"
-	reasonUnauthorized  reason = "client_without_audience"
-	reasonTarget        reason = "target"
-	reasonScope         reason = "scope"
-	reasonActors        reason = "actor_chain"
-	reasonFault         reason = "fault"
+	reasonMethod        exchange.Reason = "method"
+	reasonQuery         exchange.Reason = "query"
+	reasonMediaType     exchange.Reason = "media_type"
+	reasonBodyTooLarge  exchange.Reason = "body_too_large"
+	reasonForm          exchange.Reason = "form"
+	reasonRequest       exchange.Reason = "request"
+	reasonSubjectType   exchange.Reason = "subject_token_type"
+	reasonRequestedType exchange.Reason = "requested_token_type"
 )
 
-// refusal is an answer other than success, and why.
-type refusal struct {
-	answer *tokenexchange.Error // for the caller
-	reason reason               // for the audit line
-	cause  error                // for the operator, optional
-}
-
-func (r *refusal) Error() string { return string(r.reason) + ": " + r.answer.Error() }
-
-func refuse(reason reason, code, description string) error {
+func refuse(reason exchange.Reason, code, description string) error {
 	return refuseStatus(http.StatusBadRequest, reason, code, description)
 }
 
-func refuseStatus(status int, reason reason, code, description string) error {
-	return &refusal{answer: &tokenexchange.Error{Code: code, Description: description, Status: status}, reason: reason}
+func refuseStatus(status int, reason exchange.Reason, code, description string) error {
+	return &exchange.Refusal{Answer: &tokenexchange.Error{Code: code, Description: description, Status: status}, Reason: reason}
 }
 
 // quote puts a name into a description. Characters that a description cannot have are
@@ -64,37 +43,47 @@ func quote(s string) string {
 	return "'" + s + "'"
 }
 
-func quoteAll(names []string) string {
-	if len(names) == 0 {
-		return "none"
+// writeSuccess is the successful response of RFC 8693 §2.2.1. It is written by hand because
+// it is on every request's way: no value has a character that JSON wants quoted, since
+// tokens are base64url and dots, types are those of checkTypes, and scope tokens have neither
+// quote nor backslash (RFC 6749 §3.3).
+func writeSuccess(w http.ResponseWriter, res *tokenexchange.Response) {
+	const room = 256 // for everything but the token; a long scope grows it
+	body := make([]byte, 0, len(res.AccessToken)+room)
+	body = append(body, `{"access_token":"`...)
+	body = append(body, res.AccessToken...)
+	body = append(body, `","issued_token_type":"`...)
+	body = append(body, res.IssuedTokenType...)
+	body = append(body, `","token_type":"`...)
+	body = append(body, res.TokenType...)
+	body = append(body, `","expires_in":`...)
+	body = strconv.AppendInt(body, int64(res.ExpiresIn/time.Second), 10)
+	if len(res.Scope) > 0 {
+		body = append(body, `,"scope":"`...)
+		for i, scope := range res.Scope {
+			if i > 0 {
+				body = append(body, ' ')
+			}
+			body = append(body, scope...)
+		}
+		body = append(body, '"')
 	}
-	quoted := make([]string, len(names))
-	for i, name := range names {
-		quoted[i] = quote(name)
-	}
-	return strings.Join(quoted, ", ")
-}
-
-// writeSuccess is the successful response of RFC 8693 §2.2.1.
-func writeSuccess(w http.ResponseWriter, res *tokenexchange.Response) error {
-	body, err := json.Marshal(res)
-	if err != nil {
-		return fmt.Errorf("writing token response: %w", err)
-	}
+	body = append(body, '}')
 	forbidStoring(w)
 	writeJSON(w, http.StatusOK, body)
-	return nil
 }
 
-// writeRefusal is the error response of RFC 6749 §5.2.
-func writeRefusal(w http.ResponseWriter, e *tokenexchange.Error) {
-	body, err := json.Marshal(e)
-	if err != nil { // strings only: cannot fail
+// answerRefusal is the error response of RFC 6749 §5.2. An error that is no refusal is that
+// of a request whose caller has gone.
+func answerRefusal(w http.ResponseWriter, err error) {
+	e := asRefusal(err).Answer
+	body, marshalErr := json.Marshal(e)
+	if marshalErr != nil { // strings only: cannot fail
 		body = []byte(`{"error":"server_error"}`)
 	}
 	forbidStoring(w)
-	if e.Status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", `Basic realm="token-exchange", charset="UTF-8"`)
+	if who := (*caller.Refusal)(nil); errors.As(err, &who) && who.Challenge != "" {
+		w.Header().Set("WWW-Authenticate", who.Challenge)
 	}
 	if e.RetryAfter > 0 {
 		seconds := (e.RetryAfter + time.Second - 1) / time.Second
@@ -106,13 +95,15 @@ func writeRefusal(w http.ResponseWriter, e *tokenexchange.Error) {
 // forbidStoring is for answers with tokens (RFC 6749 §5.1), and for refusals, which are no
 // longer true when the token or the configuration is another.
 func forbidStoring(w http.ResponseWriter) {
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Pragma", "no-cache")
+	values := []string{"no-store", "no-cache"}
+	header := w.Header()
+	header["Cache-Control"], header["Pragma"] = values[:1:1], values[1:]
 }
 
 func writeJSON(w http.ResponseWriter, status int, body []byte) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	values := []string{"application/json", "nosniff"}
+	header := w.Header()
+	header["Content-Type"], header["X-Content-Type-Options"] = values[:1:1], values[1:]
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // a caller that has gone needs no answer
 }

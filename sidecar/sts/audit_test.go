@@ -2,15 +2,16 @@ package sts_test
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/url"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
 	"phantomtoken/internal/keyring"
-	"phantomtoken/internal/oauth"
-	"phantomtoken/sidecar/sts"
+	"phantomtoken/sidecar/exchange"
 )
 
 // TestAuditLine compares the lines of a grant and of a refusal with golden ones.
@@ -46,7 +47,8 @@ func TestAuditLine(t *testing.T) {
 		}
 	}
 	common := map[string]any{
-		"msg": "token exchange decided", "level": "INFO", "caller": mcpServer,
+		"msg": "token exchange decided", "level": "INFO", "via": "token_endpoint", "caller": mcpServer,
+		"caller_authentication": "client_secret_basic", "policy": parsePolicy(t, usual).Version(),
 		"subject_jti": "phantom-1", "subject_client_id": "dyn-123", "txn": "txn-7",
 	}
 	with := func(further map[string]any) map[string]any {
@@ -57,13 +59,44 @@ func TestAuditLine(t *testing.T) {
 	}
 	want := []map[string]any{
 		with(map[string]any{
-			"outcome": "granted", "audience": []any{apiAudience}, "scope": []any{"stocks/read"},
-			"jti": granted["jti"], "expires_in_seconds": 240.0, "act": granted["act"],
+			"outcome": "granted", "audience": []any{apiAudience}, "scope_asked": []any{"stocks/read"}, "scope": []any{"stocks/read"},
+			"issue": "mint", "cached": false, "jti": granted["jti"], "expires_in_seconds": 240.0, "act": granted["act"],
 		}),
 		with(map[string]any{
-			"outcome": "refused", "audience": []any{apiAudience, "unknown"}, "scope": []any{"stocks/trade", "unknown"},
+			"outcome": "refused", "audience": []any{apiAudience, "unknown"}, "scope_asked": []any{"stocks/trade", "unknown"},
 			"reason": "target", "error": "invalid_target", "status": 400.0,
 		}),
+	}
+	if !reflect.DeepEqual(lines, want) {
+		t.Errorf("got  %v\nwant %v", lines, want)
+	}
+}
+
+// TestAuditLineOfMalformedRequest: what this package refuses itself has a line with as much as
+// is known by then.
+//
+// Covers: TX-43
+func TestAuditLineOfMalformedRequest(t *testing.T) {
+	w := newWorld(t, nil)
+	w.post(w.form(func(f url.Values) { f.Set("subject_token_type", "MARKED") }))
+	r := w.request(w.form(nil).Encode())
+	setBasic(r, mcpServer, "guess")
+	w.do(r)
+	lines := w.lines()
+	for _, line := range lines {
+		for _, name := range []string{"time", "duration_microseconds", "remote_address", "subject_token_fingerprint"} {
+			delete(line, name)
+		}
+	}
+	want := []map[string]any{
+		{
+			"level": "INFO", "msg": "token exchange decided", "outcome": "refused", "via": "token_endpoint", "caller": mcpServer,
+			"caller_authentication": "client_secret_basic", "reason": "subject_token_type", "error": "invalid_request", "status": 400.0,
+		},
+		{
+			"level": "INFO", "msg": "token exchange decided", "outcome": "refused", "via": "token_endpoint", "caller": "unknown",
+			"reason": "client_authentication", "error": "invalid_client", "status": 401.0,
+		},
 	}
 	if !reflect.DeepEqual(lines, want) {
 		t.Errorf("got  %v\nwant %v", lines, want)
@@ -92,7 +125,18 @@ func TestFingerprintsJoinLines(t *testing.T) {
 //
 // Covers: TX-43
 func TestLogsHoldNoSecret(t *testing.T) {
-	w := newWorld(t, func(_ *world, c *sts.Config) { c.Clients[0].Audiences[0].Scopes = oauth.Scopes{"stocks/read"} })
+	var (
+		mu       sync.Mutex
+		observed strings.Builder // metrics are made of it
+	)
+	w := newWorld(t, func(_ *world, p *parts) {
+		p.policy = strings.Replace(usual, "https://api.demo.example: {scopes: [stocks/read, stocks/trade]}", "https://api.demo.example: {scopes: [stocks/read]}", 1)
+		p.exchange.Observe = func(o exchange.Observation) {
+			mu.Lock()
+			defer mu.Unlock()
+			fmt.Fprintf(&observed, "%+v\n", o)
+		}
+	})
 	var secrets []string // whole values, and what shows of them when they are cut
 	keep := func(token string) string {
 		secrets = append(secrets, token)
@@ -105,7 +149,7 @@ func TestLogsHoldNoSecret(t *testing.T) {
 	secrets = append(secrets, "MARKED", base64.StdEncoding.EncodeToString([]byte(mcpServer+":"+mcpSecret)), base64.StdEncoding.EncodeToString([]byte("MARKED"))[:7])
 
 	names := []string{"grant_type", "subject_token", "subject_token_type", "actor_token", "actor_token_type", "audience", "resource", "scope",
-		"requested_token_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "foo", marked}
+		"requested_token_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "tool", "foo", marked}
 	for _, value := range []string{marked, "https://x.example/?" + marked} {
 		for _, name := range names {
 			for _, how := range []func(url.Values){
@@ -152,7 +196,7 @@ func TestLogsHoldNoSecret(t *testing.T) {
 	}
 	keep(a.ok.AccessToken)
 
-	log := w.log.String()
+	log := w.log.String() + observed.String()
 	if n := strings.Count(log, "\n"); n < 100 {
 		t.Fatalf("only %d log lines", n)
 	}

@@ -103,7 +103,10 @@ func TestDocuments(t *testing.T) {
 // TestIssuerWithPath serves the endpoint and the documents below the path of the issuer,
 // whose characters have no meaning of their own.
 func TestIssuerWithPath(t *testing.T) {
-	w := newWorld(t, func(w *world, c *sts.Config) { c.Issuer = w.url + "/a%7Bb%7D/sts/" })
+	w := newWorld(t, func(w *world, p *parts) {
+		p.service.Issuer = w.url + "/a%7Bb%7D/sts/"
+		p.exchange.Issuer = p.service.Issuer
+	})
 	r := w.request(w.form(nil).Encode())
 	r.URL.Path, r.URL.RawPath = "/a{b}/sts/token", "/a%7Bb%7D/sts/token"
 	if a := w.do(r); a.status != 200 || claimsOf(t, a.ok.AccessToken)["iss"] != w.url+"/a%7Bb%7D/sts/" {
@@ -124,9 +127,9 @@ func TestIssuerWithPath(t *testing.T) {
 func TestVerifiedByOIDCLibrary(t *testing.T) {
 	for _, alg := range []string{keyring.ES256, keyring.RS256, keyring.PS256, keyring.EdDSA} {
 		t.Run(alg, func(t *testing.T) {
-			w := newWorld(t, func(w *world, c *sts.Config) {
+			w := newWorld(t, func(w *world, p *parts) {
 				w.own = newRing(t, alg)
-				c.Ring = w.own
+				p.exchange.Keys, p.service.Keys = w.own, w.own
 			})
 			a := w.post(w.form(nil))
 			for _, tc := range []struct{ issuer, audience, token string }{
@@ -159,10 +162,10 @@ func TestRefusesCollidingDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = sts.New(sts.Config{
-		Issuer: "https://sts.example/sts", Ring: ring, Lifetime: maxLife,
-		SubjectIssuer: "https://gw.example/sts", SubjectKeys: ring, SubjectDocuments: documents, Clients: clients(),
-	})
+	w := newWorld(t, nil)
+	cfg := w.parts.service
+	cfg.Issuer, cfg.SubjectDocuments = "https://sts.example/sts", documents
+	_, err = sts.New(cfg)
 	if err == nil || !strings.Contains(err.Error(), "TOKEN_EXCHANGE_ISSUER") || !strings.Contains(err.Error(), "/.well-known/oauth-authorization-server/sts") {
 		t.Errorf("got error %v, want one that names the variable and the path", err)
 	}

@@ -10,7 +10,6 @@ import (
 
 	"phantomtoken/internal/keyring"
 	"phantomtoken/internal/oauth"
-	"phantomtoken/sidecar/sts"
 )
 
 // TestSuccess compares the answer and the issued token with golden ones.
@@ -213,9 +212,9 @@ func TestCallerIsTheActor(t *testing.T) {
 func TestEveryAlgorithm(t *testing.T) {
 	for _, alg := range []string{keyring.ES256, keyring.RS256, keyring.PS256, keyring.EdDSA} {
 		t.Run(alg, func(t *testing.T) {
-			w := newWorld(t, func(w *world, c *sts.Config) {
+			w := newWorld(t, func(w *world, p *parts) {
 				w.gateway, w.own = newRing(t, alg), newRing(t, alg)
-				c.SubjectKeys, c.Ring, c.SubjectDocuments = w.gateway, w.own, nil
+				p.exchange.Subject.Keys, p.exchange.Keys, p.service.Keys, p.service.SubjectDocuments = w.gateway, w.own, w.own, nil
 			})
 			a := w.post(w.form(nil))
 			if a.status != 200 {

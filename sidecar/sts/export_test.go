@@ -1,8 +1,10 @@
 package sts
 
-import "net/http"
+import (
+	"net/http"
+)
 
-// Fail answers as if deciding had ended with err, which no request can bring about.
+// Fail answers as if the request had ended with err, which no request can bring about.
 func (s *Service) Fail(w http.ResponseWriter, r *http.Request, err error) {
-	s.refuse(r.Context(), w, &event{started: s.cfg.Now()}, err)
+	s.refuse(w, r, s.cfg.Now(), nil, err)
 }

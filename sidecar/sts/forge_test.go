@@ -39,6 +39,12 @@ func newPrivate(t testing.TB) (*ecdsa.PrivateKey, *keyring.Ring) {
 // signClaims signs any claims at all with ES256.
 func signClaims(t testing.TB, private *ecdsa.PrivateKey, kid string, claims map[string]any) string {
 	t.Helper()
+	return signTyped(t, private, map[string]any{"alg": "ES256", "typ": "at+jwt", "kid": kid}, claims)
+}
+
+// signTyped does, under any header.
+func signTyped(t testing.TB, private *ecdsa.PrivateKey, header, claims map[string]any) string {
+	t.Helper()
 	encode := func(v any) string {
 		data, err := json.Marshal(v)
 		if err != nil {
@@ -46,7 +52,7 @@ func signClaims(t testing.TB, private *ecdsa.PrivateKey, kid string, claims map[
 		}
 		return base64.RawURLEncoding.EncodeToString(data)
 	}
-	signed := encode(map[string]any{"alg": "ES256", "typ": "at+jwt", "kid": kid}) + "." + encode(claims)
+	signed := encode(header) + "." + encode(claims)
 	digest := sha256.Sum256([]byte(signed))
 	r, s, err := ecdsa.Sign(rand.Reader, private, digest[:])
 	if err != nil {

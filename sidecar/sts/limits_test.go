@@ -2,6 +2,7 @@ package sts_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -13,7 +14,6 @@ import (
 
 	"phantomtoken/internal/keyring"
 	"phantomtoken/internal/oauth"
-	"phantomtoken/sidecar/sts"
 )
 
 // TestNeverMoreThanTheSubject is a property: whatever the subject token, the request and
@@ -39,18 +39,32 @@ func TestNeverMoreThanTheSubject(t *testing.T) {
 	claims := []string{"region", "tenant", "email"}
 	targets := []string{"https://one.example", "https://two.example", "three"}
 
+	type target struct {
+		scopes, most oauth.Scopes
+		claims       []string
+	}
+
 	const configurations, requests = 20, 100
 	granted := 0
 	for range configurations {
-		configured := make(map[string]sts.Audience)
-		w := newWorld(t, func(_ *world, c *sts.Config) {
-			c.Lifetime = time.Duration(10+random.IntN(600)) * time.Second
-			c.Clients[0].Audiences = nil
-			for _, name := range targets[:1+random.IntN(len(targets))] {
-				audience := sts.Audience{Name: name, Scopes: some(scopes), Claims: some(claims)}
-				configured[name] = audience
-				c.Clients[0].Audiences = append(c.Clients[0].Audiences, audience)
+		configured := make(map[string]target)
+		var audiences, reached strings.Builder
+		for _, name := range targets[:1+random.IntN(len(targets))] {
+			c := target{scopes: some(scopes), most: some(scopes), claims: some(claims)}
+			// What the caller may have is within what anybody may have.
+			c.most = slices.Concat(c.most, slices.DeleteFunc(slices.Clone(c.scopes), func(s string) bool { return slices.Contains(c.most, s) }))
+			configured[name] = c
+			fmt.Fprintf(&audiences, "  %s:\n    scopes: [%s]\n    claims: {", name, strings.Join(c.most, ", "))
+			for i, claim := range c.claims {
+				fmt.Fprintf(&audiences, "%s%s: %s", ", "[:2*min(i, 1)], claim, claim)
 			}
+			audiences.WriteString("}\n")
+			fmt.Fprintf(&reached, "      %s: {scopes: [%s]}\n", name, strings.Join(c.scopes, ", "))
+		}
+		lifetime := time.Duration(10+random.IntN(600)) * time.Second
+		w := newWorld(t, func(_ *world, p *parts) {
+			p.policy = fmt.Sprintf("version: 1\nlimits: {token_lifetime: %s}\naudiences:\n%scallers:\n  mcp-server:\n    subject_audience: %s\n    authentication: {secret_variables: [MCP_SECRET]}\n    audiences:\n%s",
+				lifetime, &audiences, mcpAudience, &reached)
 		})
 		for range requests {
 			subject := w.subject()
@@ -63,7 +77,11 @@ func TestNeverMoreThanTheSubject(t *testing.T) {
 			for _, name := range some(claims) {
 				subject.Extra[name] = "x"
 			}
-			asked, audience, resource := some(scopes), some(targets), some(targets[:2])
+			audience, resource := some(targets), some(targets[:2])
+			var asked []string
+			if random.IntN(2) == 0 {
+				asked = some(scopes)
+			}
 			body := url.Values{
 				"grant_type":         {grantType},
 				"subject_token":      {sign(t, w.gateway, subject)},
@@ -109,6 +127,9 @@ func TestNeverMoreThanTheSubject(t *testing.T) {
 			if end := w.now().Add(time.Duration(res.ExpiresIn) * time.Second); end.After(got.Expiry) || res.ExpiresIn < 1 {
 				t.Errorf("expires_in %d promises more than exp", res.ExpiresIn)
 			}
+			if life := got.Expiry.Sub(got.IssuedAt); life > lifetime {
+				t.Errorf("a life of %s is longer than the configured %s", life, lifetime)
+			}
 			if got.Subject != subject.Subject {
 				t.Errorf("sub: got %q, want %q", got.Subject, subject.Subject)
 			}
@@ -118,13 +139,13 @@ func TestNeverMoreThanTheSubject(t *testing.T) {
 			}
 			allowed := subject.Scope
 			for _, name := range want {
-				allowed = allowed.Intersect(configured[name].Scopes)
+				allowed = allowed.Intersect(configured[name].scopes)
 			}
 			if !allowed.Contains(got.Scope) {
 				t.Errorf("scope %q is wider than %q", got.Scope, allowed)
 			}
 			for _, name := range want {
-				if floor := oauth.Scopes(configured[name].Scopes); len(floor) > 0 && len(floor.Intersect(got.Scope)) == 0 {
+				if floor := configured[name].scopes; len(floor) > 0 && len(floor.Intersect(got.Scope)) == 0 {
 					t.Errorf("%s has scopes and gets a token with none of them, scope %q", name, got.Scope)
 				}
 			}
@@ -135,7 +156,7 @@ func TestNeverMoreThanTheSubject(t *testing.T) {
 				t.Errorf("the answer speaks of scope %q, the token of %q", effective, got.Scope)
 			}
 			for _, claim := range claims {
-				listed := !slices.ContainsFunc(want, func(name string) bool { return !slices.Contains(configured[name].Claims, claim) })
+				listed := !slices.ContainsFunc(want, func(name string) bool { return !slices.Contains(configured[name].claims, claim) })
 				if got.Claims[claim] != nil && !listed {
 					t.Errorf("claim %s is not listed for all of %q", claim, want)
 				}

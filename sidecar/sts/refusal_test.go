@@ -16,7 +16,6 @@ import (
 
 	"phantomtoken/internal/keyring"
 	"phantomtoken/internal/oauth"
-	"phantomtoken/sidecar/sts"
 )
 
 // TestRefusals has every way in which a request is refused, with the exact answer. {url} and
@@ -25,9 +24,9 @@ import (
 // Covers: TX-30, TX-31, TX-32, TX-33, TX-34, TX-35, TX-38, TX-40, TX-42, RI-01, RI-02, RI-04, BC-01, BC-04, BC-09
 func TestRefusals(t *testing.T) {
 	const (
-		sources  = " (TOKEN_EXCHANGE_SUBJECT_ISSUER, TOKEN_EXCHANGE_CLIENTS_0_SUBJECT_AUDIENCE)"
+		sources  = " (TOKEN_EXCHANGE_SUBJECT_ISSUER, subject_audience of callers.mcp-server)"
 		subject  = "subject_token was not accepted: "
-		wrongOne = "expected the id and secret of a configured client (TOKEN_EXCHANGE_CLIENTS_n_ID, TOKEN_EXCHANGE_CLIENTS_n_SECRET); with client_secret_basic both are form-encoded before base64"
+		wrongOne = "expected the id and secret of a configured caller (authentication.secret_files or secret_variables in the policy file); with client_secret_basic both are form-encoded before base64"
 		targets  = "expected one of 'https://api.demo.example', 'https://ORDERS.example/v1/', 'reports'"
 	)
 	set := func(name, value string) func(*world, *http.Request, url.Values) {
@@ -122,8 +121,14 @@ func TestRefusals(t *testing.T) {
 		{name: "client assertion", change: func(_ *world, r *http.Request, f url.Values) {
 			r.Header.Del("Authorization")
 			f.Set("client_assertion", "MARKED.AS.SERTION")
+			f.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
 		}, status: 401, code: "invalid_client",
-			text: "expected client_secret_basic or client_secret_post, got a client_assertion"},
+			text: "client_assertion was not accepted: expected a signed JWT of at most 16384 bytes with claim iss, got something else"},
+		{name: "client assertion without type", change: func(_ *world, r *http.Request, f url.Values) {
+			r.Header.Del("Authorization")
+			f.Set("client_assertion", "MARKED.AS.SERTION")
+		}, code: "invalid_request",
+			text: "expected client_assertion and client_assertion_type, got one of them"},
 		{name: "RejectsTwoMethods", change: func(_ *world, _ *http.Request, f url.Values) {
 			f.Set("client_id", mcpServer)
 			f.Set("client_secret", mcpSecret)
@@ -138,7 +143,7 @@ func TestRefusals(t *testing.T) {
 		{name: "RejectsClientIDOfOtherCaller", change: set("client_id", otherServer), code: "invalid_request",
 			text: "parameter 'client_id': expected the id of the Authorization field, got another"},
 		{name: "client without audience", change: func(_ *world, r *http.Request, _ url.Values) { setBasic(r, idleServer, idleSecret) }, code: "unauthorized_client",
-			text: "client 'idle-server' may not exchange tokens: TOKEN_EXCHANGE_CLIENTS_2_AUDIENCES_0_NAME is not set"},
+			text: "client 'idle-server' may not exchange tokens: callers.idle-server.audiences has none, callers.idle-server (line 24)"},
 
 		// Token types.
 		{name: "refresh token as subject", change: set("subject_token_type", "urn:ietf:params:oauth:token-type:refresh_token"), code: "invalid_request",
@@ -157,7 +162,7 @@ func TestRefusals(t *testing.T) {
 			f.Set("actor_token", w.mint(nil))
 			f.Set("actor_token_type", accessTokenType)
 		}, code: "invalid_request",
-			text: "parameter 'actor_token' is not supported: the authenticated client is the actor, leave actor_token and actor_token_type out"},
+			text: "actor_token was not accepted: the authenticated client is the actor, leave actor_token and actor_token_type out (actors of callers.mcp-server names those who may be shown)"},
 		{name: "actor token without type", change: set("actor_token", "x"), code: "invalid_request",
 			text: "parameter 'actor_token_type' is missing: it is required with actor_token"},
 		{name: "actor token type alone", change: set("actor_token_type", accessTokenType), code: "invalid_request",
@@ -200,37 +205,37 @@ func TestRefusals(t *testing.T) {
 		{name: "RejectsTokenForOtherCaller", change: minted(func(k *keyring.Token) { k.Audience = []string{otherAudience} }), code: "invalid_request",
 			text: subject + "expected audience https://mcp.internal.example, got 'https://other.internal.example'" + sources},
 		{name: "RejectsExpired", change: minted(func(k *keyring.Token) { k.IssuedAt = k.IssuedAt.Add(-time.Hour); k.Expiry = k.Expiry.Add(-time.Hour) }), code: "invalid_request",
-			text: subject + "expected a token that has not expired, got exp 56m0s before now" + sources},
+			text: subject + "expected a token that has not expired, got exp 56m0s before now; compare the clocks if it should not have" + sources},
 		{name: "RejectsExpiredWithinLeeway", change: minted(func(k *keyring.Token) { k.Expiry = k.IssuedAt.Add(time.Minute) }), code: "invalid_request",
 			text: subject + "expected a token that has not expired; compare the clocks of gateway and sidecar if it should not have"},
 		{name: "RejectsIssuedInTheFuture", change: minted(func(k *keyring.Token) { k.IssuedAt = k.IssuedAt.Add(2 * time.Minute) }), code: "invalid_request",
-			text: subject + "expected a token issued in the past, got iat 1m0s ahead" + sources},
+			text: subject + "expected a token issued in the past, got iat 1m0s ahead; compare the clocks" + sources},
 		{name: "RejectsMayActOfOther", change: minted(func(k *keyring.Token) { k.Extra["may_act"] = map[string]any{"sub": otherServer} }), code: "invalid_request",
-			text: subject + "its may_act names another actor than client 'mcp-server' of '{url}'"},
+			text: subject + "its may_act names another actor than 'mcp-server' of '{url}'"},
 		{name: "RejectsMayActOfOtherIssuer", change: minted(func(k *keyring.Token) {
 			k.Extra["may_act"] = map[string]any{"sub": mcpServer, "iss": "https://elsewhere.example"}
 		}), code: "invalid_request",
-			text: subject + "its may_act names another actor than client 'mcp-server' of '{url}'"},
+			text: subject + "its may_act names another actor than 'mcp-server' of '{url}'"},
 		{name: "RejectsMayActWithoutIssuer", change: minted(func(k *keyring.Token) { k.Extra["may_act"] = map[string]any{"sub": mcpServer} }), code: "invalid_request",
-			text: subject + "its may_act names another actor than client 'mcp-server' of '{url}'"},
+			text: subject + "its may_act names another actor than 'mcp-server' of '{url}'"},
 		{name: "RejectsMayActThatIsNotUnderstood", change: func(w *world, _ *http.Request, f url.Values) {
 			f.Set("subject_token", w.mint(func(k *keyring.Token) {
 				k.Extra["may_act"] = map[string]any{"sub": mcpServer, "iss": w.url, "group": "x"}
 			}))
 		}, code: "invalid_request",
-			text: subject + "its may_act names another actor than client 'mcp-server' of '{url}'"},
+			text: subject + "its may_act names another actor than 'mcp-server' of '{url}'"},
 		{name: "RejectsTokenWithoutUser", change: minted(func(k *keyring.Token) { k.Subject = k.ClientID }), code: "invalid_request",
-			text: subject + "expected a token of a user, got one of a client by itself (TOKEN_EXCHANGE_CLIENTS_0_ALLOW_WITHOUT_USER)"},
+			text: subject + "expected a token of a user, got one of a client by itself (allow_without_user of callers.mcp-server)"},
 		{name: "RejectsServiceAccount", change: minted(func(k *keyring.Token) { k.Extra["preferred_username"] = "service-account-batch" }), code: "invalid_request",
-			text: subject + "expected a token of a user, got one of a client by itself (TOKEN_EXCHANGE_CLIENTS_0_ALLOW_WITHOUT_USER)"},
+			text: subject + "expected a token of a user, got one of a client by itself (allow_without_user of callers.mcp-server)"},
 		{name: "RejectsMayActOfNobody", change: minted(func(k *keyring.Token) { k.Extra["may_act"] = map[string]any{} }), code: "invalid_request",
-			text: subject + "its may_act names another actor than client 'mcp-server' of '{url}'"},
+			text: subject + "its may_act names another actor than 'mcp-server' of '{url}'"},
 		{name: "RejectsMayActThatIsText", change: minted(func(k *keyring.Token) { k.Extra["may_act"] = mcpServer }), code: "invalid_request",
-			text: subject + "its may_act names another actor than client 'mcp-server' of '{url}'"},
+			text: subject + "its may_act names another actor than 'mcp-server' of '{url}'"},
 		{name: "RejectsDeepActorChain", change: minted(func(k *keyring.Token) { k.Actor = deep(9) }), code: "invalid_request",
 			text: subject + "expected at most 7 actors in act before the client, got more"},
 		{name: "RejectsEighthActor", change: minted(func(k *keyring.Token) { k.Actor = deep(8) }), code: "invalid_request",
-			text: subject + "expected at most 7 actors in act before the client, got more"},
+			text: subject + "expected at most 7 actors in act before the client, got more; the bound is the default of limits.actors"},
 		{name: "RejectsLargeActorChain", change: minted(func(k *keyring.Token) { k.Actor = map[string]any{"sub": strings.Repeat("x", 4<<10)} }), code: "invalid_request",
 			text: subject + "expected an act of at most 4096 bytes together with the client, got more"},
 		{name: "RejectsActorThatIsText", change: minted(func(k *keyring.Token) { k.Extra["act"] = "planner" }), code: "invalid_request",
@@ -242,15 +247,15 @@ func TestRefusals(t *testing.T) {
 		{name: "no target", change: set("audience", ""), code: "invalid_target",
 			text: "parameter 'audience' or 'resource' is missing: " + targets},
 		{name: "unknown audience", change: set("audience", "https://unknown.example"), code: "invalid_target",
-			text: "target 'https://unknown.example' is not configured for client 'mcp-server': " + targets + "; a new one goes into TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_3_NAME"},
+			text: "target 'https://unknown.example' is not configured for client 'mcp-server': " + targets + "; a new one goes into callers.mcp-server.audiences (line 15)"},
 		{name: "unknown resource beside a known audience", change: set("resource", "https://unknown.example"), code: "invalid_target",
-			text: "target 'https://unknown.example' is not configured for client 'mcp-server': " + targets + "; a new one goes into TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_3_NAME"},
+			text: "target 'https://unknown.example' is not configured for client 'mcp-server': " + targets + "; a new one goes into callers.mcp-server.audiences (line 15)"},
 		{name: "RejectsAudienceOfOtherCaller", change: set("audience", otherAPI), code: "invalid_target",
-			text: "target 'https://other-api.example' is not configured for client 'mcp-server': " + targets + "; a new one goes into TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_3_NAME"},
+			text: "target 'https://other-api.example' is not configured for client 'mcp-server': " + targets + "; a new one goes into callers.mcp-server.audiences (line 15)"},
 		{name: "RejectsTargetInOtherSpelling", change: set("audience", "https://orders.example/v1/"), code: "invalid_target",
-			text: "target 'https://orders.example/v1/' is not configured for client 'mcp-server': " + targets + "; a new one goes into TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_3_NAME"},
+			text: "target 'https://orders.example/v1/' is not configured for client 'mcp-server': " + targets + "; a new one goes into callers.mcp-server.audiences (line 15)"},
 		{name: "RejectsPrefixOfTarget", change: set("audience", apiAudience+".evil.example"), code: "invalid_target",
-			text: "target 'https://api.demo.example.evil.example' is not configured for client 'mcp-server': " + targets + "; a new one goes into TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_3_NAME"},
+			text: "target 'https://api.demo.example.evil.example' is not configured for client 'mcp-server': " + targets + "; a new one goes into callers.mcp-server.audiences (line 15)"},
 		{name: "relative resource", change: set("resource", "/v1"), code: "invalid_target",
 			text: "parameter 'resource': expected an absolute URI without fragment, got '/v1'"},
 		{name: "resource with fragment", change: set("resource", apiAudience+"#x"), code: "invalid_target",
@@ -260,37 +265,37 @@ func TestRefusals(t *testing.T) {
 		{name: "RejectsWiderScope", change: set("scope", "stocks/read stocks/trade"), code: "invalid_scope",
 			text: "scope 'stocks/trade' is not granted to the subject token: expected one of 'stocks/read', 'profile'; the user has to authorize it first"},
 		{name: "RejectsScopeThatIsNotConfigured", change: set("scope", "profile"), code: "invalid_scope",
-			text: "scope 'profile' is not configured for the target: expected one of 'stocks/read', 'stocks/trade'; a new one goes into TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPES"},
+			text: "scope 'profile' is not configured for the target: expected one of 'stocks/read', 'stocks/trade'; a new one goes into callers.mcp-server.audiences['https://api.demo.example'].scopes (line 16)"},
 		{name: "RejectsScopeOfOneTargetOfTwo", change: func(w *world, _ *http.Request, f url.Values) {
 			f.Set("subject_token", w.mint(func(k *keyring.Token) { k.Scope = oauth.Scopes{"stocks/trade"} }))
 			f.Set("scope", "stocks/trade")
 			f.Set("resource", ordersURI)
 		}, code: "invalid_scope",
-			text: "scope 'stocks/trade' is not configured for the target: expected one of 'stocks/read'; a new one goes into TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPES, TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_1_SCOPES"},
+			text: "scope 'stocks/trade' is not configured for the target: expected one of 'stocks/read'; a new one goes into callers.mcp-server.audiences['https://ORDERS.example/v1/'].scopes (line 17)"},
 		{name: "RejectsScopeForTargetWithoutScopes", change: set("audience", "reports"), code: "invalid_scope",
-			text: "scope 'stocks/read' is not configured for the target: expected one of none; a new one goes into TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_2_SCOPES"},
+			text: "scope 'stocks/read' is not configured for the target: expected one of none; a new one goes into callers.mcp-server.audiences.reports.scopes (line 18)"},
 		{name: "subject token without a scope of the target", change: func(w *world, _ *http.Request, f url.Values) {
 			f.Set("subject_token", w.mint(func(k *keyring.Token) { k.Scope = oauth.Scopes{"profile"} }))
 			f.Del("scope")
 		}, code: "invalid_scope",
-			text: "the subject token has none of the scopes configured for the target: expected one of 'stocks/read', 'stocks/trade' (TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPES), got 'profile'"},
+			text: "the subject token has none of the scopes configured for the target: expected one of 'stocks/read', 'stocks/trade' (callers.mcp-server.audiences['https://api.demo.example'].scopes (line 16)), got 'profile'"},
 		{name: "RejectsTargetBehindOneWithoutScopes", change: func(w *world, _ *http.Request, f url.Values) {
 			f.Set("subject_token", w.mint(func(k *keyring.Token) { k.Scope = oauth.Scopes{"profile"} }))
 			f["audience"] = []string{"reports", apiAudience}
 			f.Del("scope")
 		}, code: "invalid_scope",
-			text: "the subject token has none of the scopes configured for the target: expected one of 'stocks/read', 'stocks/trade' (TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPES), got 'profile'"},
+			text: "the subject token has none of the scopes configured for the target: expected one of 'stocks/read', 'stocks/trade' (callers.mcp-server.audiences['https://api.demo.example'].scopes (line 16)), got 'profile'"},
 		{name: "RejectsTargetsWithoutCommonScope", change: func(w *world, _ *http.Request, f url.Values) {
 			f.Set("subject_token", w.mint(func(k *keyring.Token) { k.Scope = oauth.Scopes{"stocks/trade", "orders/write"} }))
 			f["audience"] = []string{apiAudience, ordersURI}
 			f.Del("scope")
 		}, code: "invalid_scope",
-			text: "the subject token has no scope that is configured for every target (TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPES, TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_1_SCOPES): ask for one target at a time"},
+			text: "the subject token has no scope that is configured for every target (callers.mcp-server.audiences['https://api.demo.example'].scopes (line 16), callers.mcp-server.audiences['https://ORDERS.example/v1/'].scopes (line 17)): ask for one target at a time"},
 		{name: "RejectsScopedTargetInCompany", change: func(_ *world, _ *http.Request, f url.Values) {
 			f["audience"] = []string{apiAudience, "reports"}
 			f.Del("scope")
 		}, code: "invalid_scope",
-			text: "the subject token has no scope that is configured for every target (TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_0_SCOPES, TOKEN_EXCHANGE_CLIENTS_0_AUDIENCES_2_SCOPES): ask for one target at a time"},
+			text: "the subject token has no scope that is configured for every target (callers.mcp-server.audiences['https://api.demo.example'].scopes (line 16), callers.mcp-server.audiences.reports.scopes (line 18)): ask for one target at a time"},
 		{name: "RejectsThousandsOfScopes", change: set("scope", manyScopes()), code: "invalid_scope",
 			text: "parameter 'scope': expected at most 1000 scope tokens"},
 		{name: "malformed scope", change: set("scope", "stocks/\"read"), code: "invalid_scope",
@@ -349,7 +354,7 @@ func TestRefusals(t *testing.T) {
 //
 // Covers: TX-32
 func TestRejectsExchangedTokenAsSubject(t *testing.T) {
-	w := newWorld(t, func(w *world, c *sts.Config) { c.Clients[0].Audiences[0].Name = mcpAudience })
+	w := newWorld(t, func(_ *world, p *parts) { p.policy = strings.ReplaceAll(usual, apiAudience, mcpAudience) })
 	a := w.post(w.form(func(f url.Values) { f.Set("audience", mcpAudience) }))
 	if a.status != 200 {
 		t.Fatalf("first exchange: got %d %s", a.status, a.body)
@@ -366,7 +371,9 @@ func TestRejectsExchangedTokenAsSubject(t *testing.T) {
 // TestRejectsKeyOfBothIssuers: where the gateway signs with a key of this service, nothing
 // is exchanged. Keys by URL are known too late to refuse them at the start.
 func TestRejectsKeyOfBothIssuers(t *testing.T) {
-	w := newWorld(t, func(w *world, c *sts.Config) { w.own, c.Ring = w.gateway, w.gateway })
+	w := newWorld(t, func(w *world, p *parts) {
+		w.own, p.exchange.Keys, p.service.Keys = w.gateway, w.gateway, w.gateway
+	})
 	a := w.post(w.form(nil))
 	if a.status != 400 || a.err.Code != "invalid_request" || !strings.Contains(a.err.Description, "TOKEN_EXCHANGE_SIGNING_KEY_FILE") {
 		t.Errorf("got %d %s, want 400 invalid_request that names the key", a.status, a.body)
@@ -386,7 +393,7 @@ func manyScopes() string {
 // not.
 func TestRejectsBoundSubjectToken(t *testing.T) {
 	private, ring := newPrivate(t)
-	w := newWorld(t, func(w *world, c *sts.Config) { c.SubjectKeys, c.SubjectDocuments = ring, nil })
+	w := newWorld(t, func(w *world, p *parts) { p.exchange.Subject.Keys, p.service.SubjectDocuments = ring, nil })
 	claims := claimsOf(t, w.mint(nil))
 	claims["cnf"] = map[string]any{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}
 	token := signClaims(t, private, ring.SigningKeyID(), claims)
@@ -411,18 +418,15 @@ func TestKeysUnavailable(t *testing.T) {
 		rw.Write(ring.JWKS())
 	}))
 	defer gateway.Close()
-	w := newWorld(t, func(w *world, c *sts.Config) {
+	w := newWorld(t, func(w *world, p *parts) {
 		remote, err := keyring.NewRemoteKeys(keyring.RemoteConfig{URL: gateway.URL, Now: w.now})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(remote.Close)
-		w.gateway, c.SubjectKeys, c.SubjectDocuments = ring, remote, nil
+		w.gateway, p.exchange.Subject.Keys, p.service.SubjectDocuments = ring, remote, nil
 	})
 
-	if err := w.service.Ready(t.Context()); err == nil {
-		t.Error("ready without the keys of the gateway")
-	}
 	a := w.post(w.form(nil))
 	const want = `{"error":"temporarily_unavailable","error_description":"the keys of the gateway cannot be had at the moment"}`
 	if a.status != 503 || a.body != want || a.header.Get("Retry-After") != "5" || a.header.Get("WWW-Authenticate") != "" {
@@ -434,18 +438,12 @@ func TestKeysUnavailable(t *testing.T) {
 
 	up.Store(true)
 	w.advance(31 * time.Second)
-	if err := w.service.Ready(t.Context()); err != nil {
-		t.Errorf("ready: got %v", err)
-	}
 	if a := w.post(w.form(nil)); a.status != 200 {
 		t.Errorf("with the gateway back: got %d %s", a.status, a.body)
 	}
 
 	up.Store(false)
 	w.advance(time.Minute)
-	if err := w.service.Ready(t.Context()); err != nil {
-		t.Errorf("ready with the gateway gone again: got %v", err)
-	}
 	if a := w.post(w.form(nil)); a.status != 200 {
 		t.Errorf("with known keys and the gateway gone again: got %d %s", a.status, a.body)
 	}

@@ -1,10 +1,8 @@
 package sts
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -14,75 +12,112 @@ import (
 
 	"phantomtoken/internal/keyring"
 	"phantomtoken/internal/oauth"
+	"phantomtoken/sidecar/caller"
+	"phantomtoken/sidecar/exchange"
 	"phantomtoken/tokenexchange"
 )
 
-const (
-	// clockLeeway is the accepted difference between our clock and the gateway's for iat
-	// and nbf. An expired subject token is refused without leeway: what is issued must not
-	// outlive it.
-	clockLeeway = 30 * time.Second
-	// requestTimeout bounds one decision, fetching the gateway's keys included.
-	requestTimeout = 10 * time.Second
-	// documentMaxAge is how long metadata and keys may be cached. A key has to be published
-	// that long before it signs.
-	documentMaxAge = 5 * time.Minute
-)
+// Config is what a Service is made of. It is immutable once given to New.
+type Config struct {
+	// Issuer is the URL of this service, iss of what it mints: https, or http to a loopback
+	// host or to one of InsecureHosts.
+	Issuer string
+	// Keys are published: those that sign what is minted.
+	Keys keyring.Keys
+	// Exchange decides.
+	Exchange *exchange.Exchanger
+	// Callers knows who calls.
+	Callers *caller.Authenticator
+	// SubjectDocuments are metadata and keys of the issuer of phantom tokens, served here too;
+	// nil when only the gateway serves them.
+	SubjectDocuments *keyring.Issuer
 
-// Service answers token requests and serves the documents of its issuer and of the
-// gateway's. It is immutable and safe for concurrent use.
-type Service struct {
-	cfg       Config
-	clients   map[string]*client
-	nobody    *client
-	tokenPath string
-	issuers   []*keyring.Issuer
-
-	subjectKeysSeen atomic.Bool // see Ready
+	// InsecureHosts are hosts to which plain http is accepted beside loopback.
+	InsecureHosts []string
+	// Now is the clock; time.Now when nil.
+	Now func() time.Time
 }
 
-// New checks cfg and makes a service of it. The error has every problem in it, each with the
-// name of the environment variable to change.
-func New(cfg Config) (*Service, error) {
-	if err := cfg.Check(); err != nil {
-		return nil, err
+// Service answers token requests and serves the documents of its issuer and of the
+// gateway's. It is safe for concurrent use.
+type Service struct {
+	cfg       Config
+	tokenURL  string
+	tokenPath string
+	state     atomic.Pointer[state]
+}
+
+// state is what comes with those who may call. The documents name their methods.
+type state struct {
+	callers   *caller.Authenticator
+	documents *keyring.Issuer
+}
+
+// CheckIssuer reports why issuer cannot be the URL of the service. The message is for the
+// variable that holds it.
+func CheckIssuer(issuer string, insecureHosts []string) error {
+	if issuer == "" {
+		return errors.New("expected the URL of this service, got nothing")
 	}
-	if cfg.Ring == nil || cfg.SubjectKeys == nil {
-		return nil, errors.New("making token service: expected keys to sign and keys of the subject issuer, got none")
+	if err := oauth.CheckTransport(issuer, insecureHosts); err != nil {
+		if _, malformed := oauth.ParseResource(issuer); malformed == nil { // then it is http that is wrong
+			err = fmt.Errorf("%w (the variable is TOKEN_EXCHANGE_INSECURE_HTTP_HOSTS)", err)
+		}
+		return err
+	}
+	if u, err := url.Parse(issuer); err != nil || u.RawQuery != "" || u.ForceQuery {
+		return fmt.Errorf("expected a URL without query, got %q", issuer)
+	}
+	return nil
+}
+
+// TokenEndpoint is the URL of the token endpoint of issuer.
+func TokenEndpoint(issuer string) string { return strings.TrimSuffix(issuer, "/") + "/token" }
+
+// New makes a service of cfg. The error names the environment variable to change.
+func New(cfg Config) (*Service, error) {
+	if err := CheckIssuer(cfg.Issuer, cfg.InsecureHosts); err != nil {
+		return nil, fmt.Errorf("TOKEN_EXCHANGE_ISSUER: %w", err)
+	}
+	if cfg.Keys == nil || cfg.Exchange == nil || cfg.Callers == nil {
+		return nil, errors.New("making token service: expected keys, an exchanger and callers, got none")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	base := strings.TrimSuffix(cfg.Issuer, "/")
-	tokenURL, err := url.Parse(base + "/token")
+	tokenURL, err := url.Parse(TokenEndpoint(cfg.Issuer))
 	if err != nil {
 		return nil, fmt.Errorf("TOKEN_EXCHANGE_ISSUER: %w", err)
 	}
-	own, err := keyring.NewIssuer(oauth.IssuerMetadata{
-		Issuer:              cfg.Issuer,
-		TokenEndpoint:       tokenURL.String(),
-		TokenEndpointAuth:   []string{string(tokenexchange.AuthBasic), string(tokenexchange.AuthPost)},
-		GrantTypesSupported: []string{tokenexchange.GrantType},
-	}, cfg.Ring)
-	if err != nil {
-		return nil, fmt.Errorf("TOKEN_EXCHANGE_ISSUER: %w", err)
-	}
-	s := &Service{cfg: cfg, nobody: nobody(), tokenPath: tokenURL.EscapedPath(), issuers: []*keyring.Issuer{own}}
-	if cfg.SubjectDocuments != nil {
-		for _, path := range documentPaths(cfg.SubjectDocuments) {
-			if s.Handles(path) {
-				return nil, fmt.Errorf("TOKEN_EXCHANGE_ISSUER: expected a URL whose path differs from that of TOKEN_EXCHANGE_SUBJECT_ISSUER, got %q and %q, whose documents would both be at %s", cfg.Issuer, cfg.SubjectIssuer, path)
-			}
-		}
-		s.issuers = append(s.issuers, cfg.SubjectDocuments)
-	}
-	if s.clients, err = cfg.clients(); err != nil {
+	s := &Service{cfg: cfg, tokenURL: tokenURL.String(), tokenPath: tokenURL.EscapedPath()}
+	if err := s.UseCallers(cfg.Callers); err != nil {
 		return nil, err
 	}
+	if gateway := cfg.SubjectDocuments; gateway != nil {
+		for _, path := range documentPaths(gateway) {
+			if _, both := s.state.Load().documents.Document(path); both || path == s.tokenPath {
+				return nil, fmt.Errorf("TOKEN_EXCHANGE_ISSUER: expected a URL whose path differs from that of TOKEN_EXCHANGE_SUBJECT_ISSUER, got %q and %q, whose documents would both be at %s", cfg.Issuer, gateway.URL(), path)
+			}
+		}
+	}
 	return s, nil
+}
+
+// UseCallers replaces those who may call. Requests that are being answered end with the old
+// ones, and on error all do.
+func (s *Service) UseCallers(callers *caller.Authenticator) error {
+	documents, err := keyring.NewIssuer(oauth.IssuerMetadata{
+		Issuer:                  s.cfg.Issuer,
+		TokenEndpoint:           s.tokenURL,
+		TokenEndpointAuth:       callers.Methods(),
+		TokenEndpointAlgorithms: callers.Algorithms(),
+		GrantTypesSupported:     []string{tokenexchange.GrantType},
+	}, s.cfg.Keys)
+	if err != nil {
+		return fmt.Errorf("TOKEN_EXCHANGE_ISSUER: %w", err)
+	}
+	s.state.Store(&state{callers: callers, documents: documents})
+	return nil
 }
 
 // documentPaths lists the paths at which issuer has a document.
@@ -108,25 +143,18 @@ func (s *Service) Handles(path string) bool {
 	if path == s.tokenPath {
 		return true
 	}
-	return slices.ContainsFunc(s.issuers, func(i *keyring.Issuer) bool {
-		_, ok := i.Document(path)
-		return ok
-	})
+	_, found := s.document(path)
+	return found
 }
 
-// Ready reports why the service cannot exchange tokens: the keys of the gateway were never
-// to be had so far. Once they were, it stays ready: when the gateway is down, taking the
-// sidecars out of service too would help nobody, and requests that really lack a key are
-// answered with 503 one by one.
-func (s *Service) Ready(ctx context.Context) error {
-	if s.subjectKeysSeen.Load() {
-		return nil
+func (s *Service) document(path string) ([]byte, bool) {
+	if document, ok := s.state.Load().documents.Document(path); ok {
+		return document, true
 	}
-	if _, err := s.cfg.SubjectKeys.Keys(ctx, ""); err != nil {
-		return fmt.Errorf("getting the keys of the subject issuer: %w", err)
+	if s.cfg.SubjectDocuments == nil {
+		return nil, false
 	}
-	s.subjectKeysSeen.Store(true)
-	return nil
+	return s.cfg.SubjectDocuments.Document(path)
 }
 
 // ServeHTTP implements http.Handler. Paths are compared with what was configured, byte by
@@ -137,11 +165,9 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveToken(w, r)
 		return
 	}
-	for _, issuer := range s.issuers {
-		if document, ok := issuer.Document(path); ok {
-			serveDocument(w, r, document)
-			return
-		}
+	if document, ok := s.document(path); ok {
+		serveDocument(w, r, document)
+		return
 	}
 	writeJSON(w, http.StatusNotFound, (&oauth.Error{Code: oauth.ErrorNotFound}).Body())
 }
@@ -154,6 +180,6 @@ func serveDocument(w http.ResponseWriter, r *http.Request, document []byte) {
 		return
 	}
 	w.Header().Set("Access-Control-Allow-Origin", "*")
-	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(documentMaxAge.Seconds())))
+	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(keyring.DocumentMaxAge.Seconds())))
 	writeJSON(w, http.StatusOK, document)
 }

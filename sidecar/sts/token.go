@@ -1,139 +1,144 @@
 package sts
 
 import (
-	"context"
 	"errors"
-	"fmt"
+	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
-	"phantomtoken/internal/keyring"
 	"phantomtoken/internal/oauth"
+	"phantomtoken/sidecar/caller"
+	"phantomtoken/sidecar/exchange"
 	"phantomtoken/tokenexchange"
 )
 
-// serveToken answers one token request and logs the decision.
-func (s *Service) serveToken(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
-	defer cancel()
-	ev := &event{started: s.cfg.Now(), remote: r.RemoteAddr}
-	res, err := s.exchange(ctx, w, r, ev)
-	if err != nil {
-		s.refuse(ctx, w, ev, err)
-		return
-	}
-	s.grant(ctx, w, ev, res)
-}
+// paramTool is the parameter that names the MCP tool for which a token is asked, an extension
+// that other services ignore as RFC 6749 §3.2 wants.
+const paramTool = "tool"
 
-// exchange is the flow: request → caller → subject → policy → exchanged token. Every error
-// is a *refusal or a fault of ours. There is one "now", ev.started: a second one could
-// find a token expired that the first one found good.
-func (s *Service) exchange(ctx context.Context, w http.ResponseWriter, r *http.Request, ev *event) (*tokenexchange.Response, error) {
+// serveToken answers one token request. The decision has its line in the log, whoever made
+// it: this package for what it refuses itself, package exchange for the rest.
+func (s *Service) serveToken(w http.ResponseWriter, r *http.Request) {
+	at := s.cfg.Now()
 	form, err := readForm(w, r)
 	if err != nil {
-		return nil, err
+		s.refuse(w, r, at, nil, err)
+		return
 	}
-	caller, err := s.authenticate(r, form)
+	who, err := s.state.Load().callers.Authenticate(r.Context(), r, form)
 	if err != nil {
-		return nil, err
+		s.refuse(w, r, at, nil, err)
+		return
 	}
-	ev.caller = caller
-
-	req, err := tokenexchange.ParseRequest(form)
+	req, parsed, err := readRequest(form, who)
 	if err != nil {
-		return nil, err
+		s.refuse(w, r, at, &who, err, slog.String("subject_token_fingerprint", exchange.Fingerprint(form.Get("subject_token"))))
+		return
 	}
-	ev.received(caller, &req)
-	if err := checkTypes(&req); err != nil {
-		return nil, err
-	}
-
-	subject, err := s.verify(ctx, caller, req.SubjectToken, ev.started)
+	issued, err := s.cfg.Exchange.Exchange(r.Context(), req)
 	if err != nil {
-		return nil, err
+		answerRefusal(w, err)
+		return
 	}
-	ev.subject = subject
-	if err := s.checkMayAct(caller, subject); err != nil {
-		return nil, err
-	}
-
-	granted, err := s.decide(caller, subject, &req)
-	if err != nil {
-		return nil, err
-	}
-	ev.scope = granted.scope
-	return s.issue(caller, subject, granted, &req, ev)
+	writeSuccess(w, response(issued, parsed, s.cfg.Now()))
 }
 
-// issue mints the exchanged token.
-func (s *Service) issue(caller *client, subject *oauth.Introspection, granted *grant, req *tokenexchange.Request, ev *event) (*tokenexchange.Response, error) {
-	act, err := s.actor(caller, subject)
+// readRequest is what the form asks for. Every error is a refusal for the caller.
+func readRequest(form url.Values, who caller.Identity) (*exchange.Request, *tokenexchange.Request, error) {
+	req, err := tokenexchange.ParseRequest(form)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	ev.actor = act
-	now := ev.started
-	expiry := now.Add(s.cfg.Lifetime)
-	if subject.Expiry.Before(expiry) {
-		expiry = subject.Expiry
+	if err := checkTypes(&req); err != nil {
+		return nil, nil, err
 	}
-	expiry = expiry.Truncate(time.Second)
-	extra := make(map[string]any, len(granted.claims))
-	for _, name := range granted.claims {
-		if value := subject.Claims[name]; value != nil {
-			extra[name] = value
+	return &exchange.Request{
+		Caller:       who.ID,
+		SubjectToken: req.SubjectToken,
+		ActorToken:   req.ActorToken,
+		Audience:     slices.Concat(req.Audience, req.Resource),
+		Scope:        req.Scope,
+		Tool:         form.Get(paramTool),
+		Via:          exchange.ViaEndpoint,
+		Method:       who.Method,
+	}, &req, nil
+}
+
+// checkTypes refuses the token types this service does not deal in (RFC 8693 §3): a refresh
+// token as subject above all, it would live on in the result.
+func checkTypes(req *tokenexchange.Request) error {
+	for _, t := range []struct {
+		parameter, value string
+		reason           exchange.Reason
+		needed           bool
+	}{
+		{"subject_token_type", req.SubjectTokenType, reasonSubjectType, true},
+		{"actor_token_type", req.ActorTokenType, exchange.ReasonActorToken, req.ActorToken != ""},
+		{"requested_token_type", req.RequestedTokenType, reasonRequestedType, req.RequestedTokenType != ""},
+	} {
+		if t.needed && t.value != tokenexchange.TokenTypeAccessToken && t.value != tokenexchange.TokenTypeJWT {
+			return refuse(t.reason, tokenexchange.ErrorInvalidRequest,
+				"parameter '"+t.parameter+"': expected "+tokenexchange.TokenTypeAccessToken+" or "+tokenexchange.TokenTypeJWT+", got "+quote(t.value))
 		}
 	}
-	ev.issuedID = newID()
-	token, err := s.cfg.Ring.Mint(keyring.Token{
-		Issuer:   s.cfg.Issuer,
-		Subject:  subject.Subject,
-		Audience: granted.audience,
-		ClientID: caller.ID,
-		IssuedAt: now,
-		Expiry:   expiry,
-		ID:       ev.issuedID,
-		Scope:    granted.scope,
-		Actor:    act,
-		Extra:    extra,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("minting exchanged token: %w", err)
-	}
+	return nil
+}
+
+// response is the answer of RFC 8693 §2.2.1.
+func response(issued *exchange.Issued, req *tokenexchange.Request, now time.Time) *tokenexchange.Response {
 	res := &tokenexchange.Response{
-		AccessToken:     token,
+		AccessToken:     issued.Token,
 		IssuedTokenType: tokenexchange.TokenTypeAccessToken,
 		TokenType:       tokenexchange.Bearer, // also as jwt: what is issued is an access token
-		ExpiresIn:       expiry.Sub(now),
+		// A second was left a moment ago, and without the member the life would be unknown.
+		ExpiresIn: max(issued.Expiry.Sub(now), time.Second),
 	}
 	if req.RequestedTokenType != "" {
 		res.IssuedTokenType = req.RequestedTokenType
 	}
-	if len(granted.scope) > 0 && !slices.Equal(granted.scope, req.Scope) {
-		res.Scope = granted.scope // RFC 6749 §5.1: where it differs from what was asked for
+	if len(issued.Scope) > 0 && !slices.Equal(issued.Scope, oauth.Scopes(req.Scope)) {
+		res.Scope = issued.Scope // RFC 6749 §5.1: where it differs from what was asked for
 	}
-	return res, nil
+	return res
 }
 
-// refuse turns an error of exchange into an answer. The default is server_error without a
-// word: what we did not foresee is not for the caller.
-func (s *Service) refuse(ctx context.Context, w http.ResponseWriter, ev *event, err error) {
+// refuse answers and logs what this package and package caller refuse. The default is
+// server_error without a word: what we did not foresee is not for the caller.
+func (s *Service) refuse(w http.ResponseWriter, r *http.Request, at time.Time, who *caller.Identity, err error, further ...slog.Attr) {
+	refusal := asRefusal(err)
+	observation := exchange.Observation{Via: exchange.ViaEndpoint, Caller: unknown, Audience: unknown}
+	attrs := []slog.Attr{slog.String("via", string(exchange.ViaEndpoint))}
+	if who != nil {
+		observation.Caller = who.ID
+		attrs = append(attrs, slog.String("caller", who.ID), slog.String("caller_authentication", who.Method))
+	} else {
+		attrs = append(attrs, slog.String("caller", unknown), slog.String("remote_address", r.RemoteAddr))
+	}
+	answerRefusal(w, err)
+	s.cfg.Exchange.Refused(r.Context(), at, observation, refusal, append(attrs, further...)...)
+}
+
+const unknown = "unknown"
+
+func asRefusal(err error) *exchange.Refusal {
 	var (
-		ref       *refusal
+		refusal   *exchange.Refusal
+		caller    *caller.Refusal
 		malformed *tokenexchange.Error
 	)
 	switch {
-	case errors.As(err, &ref):
+	case errors.As(err, &refusal):
+		return refusal
+	case errors.As(err, &caller):
+		return &exchange.Refusal{Answer: &caller.Answer, Reason: exchange.Reason(caller.Reason), Cause: caller.Cause}
 	case errors.As(err, &malformed):
-		ref = &refusal{answer: malformed, reason: reasonRequest}
-	default:
-		ref = &refusal{
-			answer: &tokenexchange.Error{Code: tokenexchange.ErrorServerError, Status: http.StatusInternalServerError},
-			reason: reasonFault,
-			cause:  err,
-		}
+		return &exchange.Refusal{Answer: malformed, Reason: reasonRequest}
 	}
-	writeRefusal(w, ref.answer)
-	s.logRefusal(ctx, ev, ref)
+	return &exchange.Refusal{
+		Answer: &tokenexchange.Error{Code: tokenexchange.ErrorServerError, Status: http.StatusInternalServerError},
+		Reason: exchange.ReasonFault,
+		Cause:  err,
+	}
 }

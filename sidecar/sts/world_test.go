@@ -3,6 +3,7 @@ package sts_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -18,6 +19,9 @@ import (
 
 	"phantomtoken/internal/keyring"
 	"phantomtoken/internal/oauth"
+	"phantomtoken/internal/policy"
+	"phantomtoken/sidecar/caller"
+	"phantomtoken/sidecar/exchange"
 	"phantomtoken/sidecar/sts"
 )
 
@@ -41,6 +45,50 @@ const (
 	idleSecret = "MARKED-SECRET-of-idle"
 )
 
+// usual is the policy of most tests: two servers and one that may do nothing.
+const usual = `version: 1
+audiences:
+  https://api.demo.example:
+    scopes: [stocks/read, stocks/trade]
+    claims: {region: region, client_type: client_type, client_assurance_level: client_assurance_level}
+  https://ORDERS.example/v1/:
+    scopes: [stocks/read, orders/write]
+    claims: {region: region}
+  reports: {}
+  https://other-api.example: {scopes: [stocks/read]}
+callers:
+  mcp-server:
+    subject_audience: https://mcp.internal.example
+    authentication: {secret_variables: [MCP_SECRET]}
+    audiences:
+      https://api.demo.example: {scopes: [stocks/read, stocks/trade]}
+      https://ORDERS.example/v1/: {scopes: [stocks/read, orders/write]}
+      reports: {}
+  other+server:1:
+    subject_audience: https://other.internal.example
+    authentication: {secret_variables: [OTHER_SECRET]}
+    audiences:
+      https://other-api.example: {scopes: [stocks/read]}
+  idle-server:
+    subject_audience: https://mcp.internal.example
+    authentication: {secret_variables: [IDLE_SECRET]}
+`
+
+// lookup stands for the environment.
+func lookup(variable string) (string, bool) {
+	value, set := map[string]string{"MCP_SECRET": mcpSecret, "OTHER_SECRET": otherSecret, "IDLE_SECRET": idleSecret}[variable]
+	return value, set
+}
+
+// parts are what a service is made of, before it is made.
+type parts struct {
+	policy   string
+	exchange exchange.Config
+	callers  caller.Config
+	service  sts.Config
+	tls      *tls.Config // nil serves plain http
+}
+
 // world is a gateway that mints phantom tokens and a token service on loopback that
 // exchanges them, at a stopped clock.
 type world struct {
@@ -51,7 +99,10 @@ type world struct {
 	own     *keyring.Ring
 	elapsed atomic.Int64 // nanoseconds since start
 	log     *syncBuffer
+	parts   parts
+	replay  *caller.Replay
 	service *sts.Service
+	server  *httptest.Server
 }
 
 var start = time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)
@@ -60,8 +111,8 @@ func (w *world) now() time.Time { return start.Add(time.Duration(w.elapsed.Load(
 
 func (w *world) advance(d time.Duration) { w.elapsed.Add(int64(d)) }
 
-// newWorld starts the service; change may alter its configuration first.
-func newWorld(t testing.TB, change func(*world, *sts.Config)) *world {
+// newWorld starts the service; change may alter what it is made of first.
+func newWorld(t testing.TB, change func(*world, *parts)) *world {
 	t.Helper()
 	server := httptest.NewUnstartedServer(nil)
 	w := &world{
@@ -70,51 +121,81 @@ func newWorld(t testing.TB, change func(*world, *sts.Config)) *world {
 		gateway: newRing(t, keyring.ES256),
 		own:     newRing(t, keyring.ES256),
 		log:     new(syncBuffer),
+		replay:  caller.NewReplay(0, 0),
+		server:  server,
 	}
 	w.phantom = w.url + "/phantom"
 	documents, err := keyring.NewIssuer(oauth.IssuerMetadata{Issuer: w.phantom}, w.gateway)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := sts.Config{
-		Issuer:           w.url,
-		Ring:             w.own,
-		Lifetime:         5 * time.Minute,
-		SubjectIssuer:    w.phantom,
-		SubjectKeys:      w.gateway,
-		SubjectDocuments: documents,
-		Clients:          clients(),
-		Now:              w.now,
-		Logger:           slog.New(slog.NewJSONHandler(w.log, nil)),
+	w.parts = parts{
+		policy: usual,
+		exchange: exchange.Config{
+			Issuer:  w.url,
+			Keys:    w.own,
+			Subject: exchange.Subject{Issuer: w.phantom, Keys: w.gateway, Setting: "TOKEN_EXCHANGE_SUBJECT_ISSUER", Minted: true},
+			Now:     w.now,
+			Logger:  slog.New(slog.NewJSONHandler(w.log, nil)),
+		},
+		callers: caller.Config{Issuer: w.url, TokenEndpoint: sts.TokenEndpoint(w.url), Lookup: lookup, Now: w.now},
+		service: sts.Config{Issuer: w.url, Keys: w.own, SubjectDocuments: documents, Now: w.now},
 	}
 	if change != nil {
-		change(w, &cfg)
+		change(w, &w.parts)
 	}
-	if w.service, err = sts.New(cfg); err != nil {
+	p := parsePolicy(t, w.parts.policy)
+	w.parts.service.Exchange, err = exchange.New(w.parts.exchange, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.parts.service.Callers = w.newCallers(p)
+	if w.service, err = sts.New(w.parts.service); err != nil {
 		t.Fatal(err)
 	}
 	server.Config.Handler = w.service
-	server.Start()
+	if server.TLS = w.parts.tls; server.TLS != nil {
+		server.StartTLS()
+	} else {
+		server.Start()
+	}
 	t.Cleanup(server.Close)
 	return w
 }
 
-func clients() []sts.Client {
-	return []sts.Client{
-		{
-			ID: mcpServer, Secret: mcpSecret, SubjectAudience: mcpAudience,
-			Audiences: []sts.Audience{
-				{Name: apiAudience, Scopes: oauth.Scopes{"stocks/read", "stocks/trade"}, Claims: []string{"region", "client_type", "client_assurance_level"}},
-				{Name: ordersURI, Scopes: oauth.Scopes{"stocks/read", "orders/write"}, Claims: []string{"region"}},
-				{Name: "reports"},
-			},
-		},
-		{
-			ID: otherServer, Secret: otherSecret, SubjectAudience: otherAudience,
-			Audiences: []sts.Audience{{Name: otherAPI, Scopes: oauth.Scopes{"stocks/read"}}},
-		},
-		{ID: idleServer, Secret: idleSecret, SubjectAudience: mcpAudience},
+func parsePolicy(t testing.TB, text string) *policy.Policy {
+	t.Helper()
+	p, err := policy.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
 	}
+	return p
+}
+
+// newCallers are those of p, as the sidecar registers them.
+func (w *world) newCallers(p *policy.Policy) *caller.Authenticator {
+	w.t.Helper()
+	var registered []caller.Caller
+	for _, c := range p.Callers() {
+		a := c.Authentication
+		r := caller.Caller{ID: c.ID, SecretFiles: a.SecretFiles, SecretVariables: a.SecretVariables, Where: "callers." + c.ID}
+		if a.PrivateKeyJWT != nil {
+			r.JWKSFile, r.JWKSURI = a.PrivateKeyJWT.JWKSFile, a.PrivateKeyJWT.JWKSURI
+		}
+		if a.MTLS != nil {
+			r.SPIFFEID, r.DNSName = a.MTLS.SPIFFEID, a.MTLS.DNSName
+		}
+		if a.Kubernetes != nil {
+			r.ServiceAccount = &caller.ServiceAccount{Namespace: a.Kubernetes.Namespace, Name: a.Kubernetes.Name}
+		}
+		registered = append(registered, r)
+	}
+	callers, err := caller.New(w.parts.callers, registered, w.replay)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(callers.Close)
+	return callers
 }
 
 func newRing(t testing.TB, alg string) *keyring.Ring {

@@ -10,6 +10,7 @@ import (
 
 	"phantomtoken/testenv"
 	"phantomtoken/testenv/recorder"
+	"phantomtoken/testenv/stocksapi"
 )
 
 // describe says what matters of an exchange. It shows no token, code, secret or password.
@@ -28,7 +29,7 @@ func describe(e *recorder.Exchange) entry {
 	switch {
 	case u.Path == callbackPath:
 		d.to = client
-	case u.Path == "/mcp":
+	case u.Path == "/mcp" || u.Path == "/advisor/mcp":
 		describeMCP(e, &d)
 	case strings.Contains(u.Path, "/.well-known/"):
 		describeMetadata(e, &d)
@@ -38,8 +39,14 @@ func describe(e *recorder.Exchange) entry {
 		describeAuthorization(e, &d, u)
 	case e.To == testenv.Sidecar && u.Path == "/token":
 		describeExchange(e, &d)
-	case e.To == testenv.StocksAPI:
+	case e.To == testenv.StocksAPI || e.To == testenv.Egress:
+		if e.From == testenv.Egress { // nobody else shows that token
+			d.token, d.claims = tokenClaims(e)
+		}
 		d.answer = append(d.answer, short(string(e.Body)))
+		if actors := e.Header.Get(stocksapi.HeaderActors); actors != "" && e.To == testenv.StocksAPI {
+			d.answer = append(d.answer, stocksapi.HeaderActors+": "+actors)
+		}
 	}
 	return d
 }
@@ -61,10 +68,8 @@ func describeMCP(e *recorder.Exchange, d *entry) {
 	if json.Unmarshal(e.RequestBody, &message) == nil && message.Method != "" {
 		d.request += "   " + strings.TrimSpace(message.Method+" "+message.Params.Name+" "+strings.TrimPrefix(string(message.Params.Arguments), "null"))
 	}
-	if token := bearer(e.RequestHeader.Get("Authorization")); token != "" {
-		if j, ok := readJWT(token); ok {
-			d.token, d.claims = token, claimLines(j)
-		}
+	if e.From == testenv.Gateway { // an exchanged token was shown when it was issued
+		d.token, d.claims = tokenClaims(e)
 	}
 	if e.Status >= 400 {
 		d.answer = append(d.answer, short(string(e.Body)))
@@ -75,6 +80,16 @@ func describeMCP(e *recorder.Exchange, d *entry) {
 		result = e.Header.Get("Content-Type")
 	}
 	d.answer = append(d.answer, short(result))
+}
+
+// tokenClaims are the token of a request and what it says, if it is one of ours.
+func tokenClaims(e *recorder.Exchange) (token string, claims []string) {
+	token = bearer(e.RequestHeader.Get("Authorization"))
+	j, ok := readJWT(token)
+	if !ok {
+		return "", nil
+	}
+	return token, claimLines(j)
 }
 
 // toolText finds the text of a tool result in an event stream.
@@ -138,12 +153,15 @@ func claimLines(j jwt) []string {
 }
 
 // actors shows who acts, and for whom before that (RFC 8693 §4.1).
-func actors(act any) string {
+func actors(act any) string { return strings.Join(chain(act), ", called by ") }
+
+// chain are the names in act, the current actor first.
+func chain(act any) []string {
 	var subjects []string
 	for m, ok := act.(map[string]any); ok; m, ok = m["act"].(map[string]any) {
 		subjects = append(subjects, fmt.Sprint(m["sub"]))
 	}
-	return strings.Join(subjects, ", called by ")
+	return subjects
 }
 
 func describeMetadata(e *recorder.Exchange, d *entry) {
@@ -293,8 +311,9 @@ func members(m map[string]any, names ...string) string {
 	return strings.Join(out, ", ")
 }
 
-func short(s string) string {
-	const most = 200
+func short(s string) string { return cut(s, 200) }
+
+func cut(s string, most int) string {
 	s = strings.Join(strings.Fields(s), " ")
 	if len(s) > most {
 		return s[:most] + " …"

@@ -81,6 +81,16 @@ func TestDescribe(t *testing.T) {
 			From: testenv.MCPServer, To: testenv.Sidecar, Method: "POST", URL: "http://sc/token", Status: 200,
 			RequestBody: form("subject_token=" + phantom() + "&audience=https%3A%2F%2Fapi"), Body: []byte(`{"access_token":"` + phantom() + `","expires_in":300}`),
 		}, []string{"subject_token at+jwt #", "audience https://api", "at+jwt #", "expires_in 300"}},
+		{"Proxied", recorder.Exchange{
+			From: testenv.Egress, To: testenv.StocksAPI, Method: "GET", URL: "http://api/stocks", Status: 200,
+			RequestHeader: http.Header{"Authorization": {"Bearer " + phantom()}},
+			Header:        http.Header{"Stocks-Actors": {`"mcp-server", "agent"`}}, Body: []byte(`{"stocks":[]}`),
+		}, []string{"egress proxy → stocks API", "at+jwt #", "act mcp-server", `{"stocks":[]}`, `Stocks-Actors: "mcp-server", "agent"`}},
+		{"ServerToServer", recorder.Exchange{
+			From: testenv.Advisor, To: testenv.MCPServer, Method: "POST", URL: "http://mcp/mcp", Status: 200,
+			RequestHeader: http.Header{"Authorization": {"Bearer " + phantom()}},
+			RequestBody:   []byte(`{"method":"tools/call","params":{"name":"list_stocks"}}`),
+		}, []string{"advisor → MCP server", "tools/call list_stocks", "at+jwt #"}},
 		{"ExchangeRefused", recorder.Exchange{
 			From: testenv.MCPServer, To: testenv.Sidecar, Method: "POST", URL: "http://sc/token", Status: 400,
 			Body: []byte(`{"error":"invalid_scope","error_description":"too much"}`),

@@ -1,6 +1,7 @@
 // Command demo starts the whole chain on loopback and drives a real MCP client through it:
-// from a bare URL to stock prices, through the plugin and the sidecar. It prints who says
-// what to whom, shows what is refused, and checks every step; a step that differs from what
+// from a bare URL to stock prices, through the plugin and the sidecar, in both ways in which a
+// server can call an API, and through a server that calls another one. It prints who says what
+// to whom, shows what is refused, and checks every step; a step that differs from what
 // it should be ends it with exit status 1.
 //
 //	go run ./testenv/demo          the conversation

@@ -20,10 +20,21 @@ type attempt struct {
 	token  func() string
 	status int
 	want   string // in WWW-Authenticate; "none" for no such field
+	body   string // of the request; ask when empty
+	says   string // part of the answer
 }
 
 // ask is a request that every MCP server answers.
 const ask = `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
+
+// compare calls a tool of the advisor.
+const compare = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"compare_stocks","arguments":{"symbols":["ACME","GLBX"]}}}`
+
+// threeActors is an act claim as of a token that three agents have passed on to each other.
+// With the advisor there are four, which is the limit; the MCP server would be the fifth.
+func threeActors() map[string]any {
+	return map[string]any{"sub": "third", "act": map[string]any{"sub": "second", "act": map[string]any{"sub": "first"}}}
+}
 
 // refusals shows, one line each, what does not work.
 func (d *demo) refusals(ctx context.Context, a *agent.Agent) error {
@@ -55,6 +66,10 @@ func (d *demo) refusals(ctx context.Context, a *agent.Agent) error {
 		attempt{what: "exchanged token sent to the gateway", token: is(d.exchanged), status: 401, want: invalid},
 		attempt{what: "exchanged token sent to the MCP server", url: s.MCPServerURL, token: is(d.exchanged), status: 401},
 		attempt{what: "client's token sent to the MCP server", url: s.MCPServerURL, token: is(cached), status: 401},
+		attempt{what: "advisor's phantom token at the MCP server", url: s.MCPServerURL, token: is(d.advisorPhantom), status: 401},
+		attempt{what: "more actors than limits.actors", url: s.AdvisorURL, body: compare, token: issue(authserver.Grant{
+			Scope: testenv.ScopeAdvisor + " " + testenv.ScopeRead, Resource: s.AdvisorURL, Claims: map[string]any{"act": threeActors()},
+		}), status: 200, want: "none", says: "limits.actors"},
 		attempt{what: "phantom token sent to the stocks API", url: s.APIURL + "/stocks", token: is(d.phantom), status: 401, want: invalidAtAPI},
 	); err != nil {
 		return err
@@ -82,6 +97,9 @@ func (d *demo) try(ctx context.Context, attempts ...attempt) error {
 		if strings.HasPrefix(address, d.stack.APIURL) {
 			method, body = http.MethodGet, ""
 		}
+		if at.body != "" {
+			body = at.body
+		}
 		token := ""
 		if at.token != nil {
 			token = at.token()
@@ -102,6 +120,7 @@ func (d *demo) try(ctx context.Context, attempts ...attempt) error {
 		default:
 			f.contains("WWW-Authenticate for "+at.what, challenge, at.want)
 		}
+		f.contains("the answer to "+at.what, text, at.says)
 		if at.status == http.StatusServiceUnavailable {
 			f.holds("Retry-After for "+at.what, res.Header.Get("Retry-After") != "")
 		}
@@ -131,5 +150,5 @@ func gist(res *http.Response, body string) string {
 	if res.StatusCode == http.StatusOK {
 		body = toolText([]byte(body))
 	}
-	return short(body)
+	return cut(body, 260) // a refusal that two servers pass on is long
 }

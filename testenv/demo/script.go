@@ -14,6 +14,7 @@ import (
 	"phantomtoken/testenv"
 	"phantomtoken/testenv/agent"
 	"phantomtoken/testenv/authserver"
+	"phantomtoken/testenv/recorder"
 	"phantomtoken/testenv/stocksapi"
 )
 
@@ -23,8 +24,9 @@ type demo struct {
 	out   *printer
 	facts int
 
-	phantom, exchanged string // seen behind the gateway, to be tried in the wrong place
-	found              []region
+	// Seen behind the gateway, to be tried in the wrong place.
+	phantom, exchanged, advisorPhantom string
+	found                              []region
 }
 
 // region is what one user was shown.
@@ -57,7 +59,13 @@ func (d *demo) run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = second.Close() }()
-	if err := d.toolRefusals(ctx, first, second, jane); err != nil {
+	if err := d.throughProxy(ctx, second, jane); err != nil {
+		return err
+	}
+	if err := d.toolRefusals(ctx, first, second); err != nil {
+		return err
+	}
+	if err := d.advice(ctx, jane); err != nil {
 		return err
 	}
 	if err := d.refusals(ctx, first); err != nil {
@@ -246,10 +254,12 @@ func (d *demo) useTools(ctx context.Context, a *agent.Agent, user authserver.Use
 		return call(ctx, a, false, `"price":88.21`, "fetch_stock_prices", map[string]any{"symbols": []string{"ACME", "GLBX"}})
 	}, func(t talk, f *facts) {
 		f.equal("calls of the API", 2, len(t.find(testenv.MCPServer, testenv.StocksAPI, ""))-len(t.find(testenv.MCPServer, testenv.StocksAPI, "/stocks")))
+		f.equal("exchanges for further calls with the token", 0, len(t.find(testenv.MCPServer, testenv.Sidecar, "/token")))
 	})
 	if err != nil {
 		return err
 	}
+	d.out.note("No exchange for these two: the server keeps the token while it lives.")
 
 	if err := d.sameMetadata(ctx); err != nil {
 		return err
@@ -263,8 +273,39 @@ func (d *demo) useTools(ctx context.Context, a *agent.Agent, user authserver.Use
 	return f.err
 }
 
-// listStocks calls list_stocks and checks the way of the exchanged token.
+// listStocks calls list_stocks and checks the way of the exchanged token: by the library.
 func (d *demo) listStocks(ctx context.Context, a *agent.Agent, user authserver.User) error {
+	return d.stocksOf(ctx, a, user, func(t talk, f *facts) *recorder.Exchange {
+		exchange := f.only(t, testenv.MCPServer, testenv.Sidecar, "/token")
+		form, err := url.ParseQuery(string(exchange.RequestBody))
+		f.holds("the exchange is a form", err == nil)
+		f.equal("grant type", "urn:ietf:params:oauth:grant-type:token-exchange", form.Get("grant_type"))
+		f.equal("audience asked for", testenv.APIAudience, form.Get("audience"))
+		d.phantom = form.Get("subject_token")
+		return f.only(t, testenv.MCPServer, testenv.StocksAPI, "/stocks")
+	})
+}
+
+// throughProxy calls the same tool of the same server, which has no credentials now.
+func (d *demo) throughProxy(ctx context.Context, a *agent.Agent, user authserver.User) error {
+	d.out.chapter("The same tool through the egress proxy: the server has no credentials and no OAuth code")
+	d.stack.CallAPI(testenv.ByProxy)
+	defer d.stack.CallAPI(testenv.ByLibrary)
+	return d.stocksOf(ctx, a, user, func(t talk, f *facts) *recorder.Exchange {
+		f.equal("exchanges of the MCP server", 0, len(t.find(testenv.MCPServer, testenv.Sidecar, "")))
+		asked := f.only(t, testenv.MCPServer, testenv.Egress, "/stocks")
+		d.phantom = bearer(asked.RequestHeader.Get("Authorization"))
+		arrived := f.only(t, testenv.Gateway, testenv.MCPServer, "/mcp")
+		f.holds("the proxy gets the token that the server got", d.phantom == bearer(arrived.RequestHeader.Get("Authorization")))
+		call := f.only(t, testenv.Egress, testenv.StocksAPI, "/stocks")
+		f.holds("the API gets another one", d.phantom != bearer(call.RequestHeader.Get("Authorization")))
+		return call
+	})
+}
+
+// stocksOf calls list_stocks and checks the token that the API got. atAPI finds the call of
+// the API.
+func (d *demo) stocksOf(ctx context.Context, a *agent.Agent, user authserver.User, atAPI func(talk, *facts) *recorder.Exchange) error {
 	var list stocksapi.StockList
 	return d.step(ctx, func() error {
 		text, refused, err := a.Call(ctx, "list_stocks", nil)
@@ -276,15 +317,7 @@ func (d *demo) listStocks(ctx context.Context, a *agent.Agent, user authserver.U
 		}
 		return json.Unmarshal([]byte(text), &list)
 	}, func(t talk, f *facts) {
-		exchange := f.only(t, testenv.MCPServer, testenv.Sidecar, "/token")
-		form, err := url.ParseQuery(string(exchange.RequestBody))
-		f.holds("the exchange is a form", err == nil)
-		f.equal("grant type", "urn:ietf:params:oauth:grant-type:token-exchange", form.Get("grant_type"))
-		f.equal("audience asked for", testenv.APIAudience, form.Get("audience"))
-		d.phantom = form.Get("subject_token")
-
-		e := f.only(t, testenv.MCPServer, testenv.StocksAPI, "/stocks")
-		d.exchanged = bearer(e.RequestHeader.Get("Authorization"))
+		d.exchanged = bearer(atAPI(t, f).RequestHeader.Get("Authorization"))
 		j, ok := readJWT(d.exchanged)
 		f.holds("the API gets a JWT", ok)
 		f.equal("typ of the exchanged token", "at+jwt", j.typ())
@@ -324,10 +357,7 @@ func (d *demo) sameMetadata(ctx context.Context) error {
 }
 
 // toolRefusals shows what the API and the sidecar refuse, in the API's own words.
-func (d *demo) toolRefusals(ctx context.Context, first, second *agent.Agent, jane authserver.User) error {
-	if err := d.listStocks(ctx, second, jane); err != nil {
-		return err
-	}
+func (d *demo) toolRefusals(ctx context.Context, first, second *agent.Agent) error {
 	d.out.chapter("What tools are refused")
 	order := map[string]any{"symbol": "DUFF", "side": "buy", "quantity": 1}
 	for _, r := range []struct {

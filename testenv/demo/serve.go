@@ -9,6 +9,7 @@ import (
 // serve keeps the stack up until ctx ends and shows what passes behind the gateway.
 func serve(ctx context.Context, s *testenv.Stack, out *printer) error {
 	out.line("%s   %s", out.paint(bold, "MCP URL"), s.MCPURL)
+	out.line("%s   %s", out.paint(bold, "Advisor"), s.AdvisorURL)
 	out.line("\n%s", out.paint(bold, "Users"))
 	for _, u := range s.Users {
 		out.line("  %-24s password %s   region %s", u.Name, u.Password, u.Region)
@@ -22,6 +23,7 @@ func serve(ctx context.Context, s *testenv.Stack, out *printer) error {
 	out.line("  authorization server   %s", s.AuthServer.Issuer())
 	out.line("  phantom token issuer   %s", s.PhantomIssuer)
 	out.line("  sidecar                %s", s.SidecarURL)
+	out.line("  egress proxy           %s    (for the MCP server)", s.EgressURL)
 	out.line("  MCP server             %s    (behind the gateway)", s.MCPServerURL)
 	out.line("  stocks API             %s", s.APIURL)
 	if s.ControlURL != "" {

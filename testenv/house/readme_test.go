@@ -13,9 +13,13 @@ import (
 // commands are the lines of the documents' sh blocks that do not call make, and the tests
 // that run them.
 var commands = map[string]string{
-	"bin/phantom-token keys -out key.json":                     "kong-plugin.TestKeysCommandMakesAKeyOnce",
-	"bin/phantom-token check kong.yml -env-file kong.env":      "kong-plugin.TestCheckCommandLine",
-	"bin/phantom-token doctor -url https://gw.example.com/mcp": "kong-plugin.TestDoctorCommandLine",
+	"bin/token-exchange-sidecar check policy.yaml": "sidecar.TestCheckCommand",
+	"bin/token-exchange-sidecar explain -policy policy.yaml -caller mcp-server -audience https://api.example.com -scope stocks/read": "sidecar.TestExplainCommand",
+	"bin/phantom-token keys rotate -dir keys -every 720h":                                                                            "kong-plugin.TestRotateKeysCommand",
+	"bin/phantom-token keys list -dir keys":                                                                                          "kong-plugin.TestListKeysCommand",
+	"bin/phantom-token keys -out key.json":                                                                                           "kong-plugin.TestKeysCommandMakesAKeyOnce",
+	"bin/phantom-token check kong.yml -env-file kong.env":                                                                            "kong-plugin.TestCheckCommandLine",
+	"bin/phantom-token doctor -url https://gw.example.com/mcp":                                                                       "kong-plugin.TestDoctorCommandLine",
 }
 
 var makeTarget = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)

@@ -108,23 +108,33 @@ func sidecarSettings(t *testing.T, help []byte) [][]string {
 	return out
 }
 
-// sidecarEnvironment has the sidecar check every example of its environment.
+// sidecarEnvironment has the sidecar check every example of its environment together with the
+// policy file that follows it in the document.
 func sidecarEnvironment(t *testing.T, sidecar string) {
 	n := 0
 	for name, doc := range documents(t) {
-		for _, b := range blocks(doc) {
+		all := blocks(doc)
+		for i, b := range all {
 			if b.info != "ini sidecar.env" {
 				continue
 			}
 			n++
-			secret := filepath.Join(t.TempDir(), "secret")
-			if err := os.WriteFile(secret, []byte("a secret of this test"), 0o600); err != nil {
-				t.Fatal(err)
+			dir := t.TempDir()
+			secret, policy, key := filepath.Join(dir, "secret"), filepath.Join(dir, "policy.yaml"), filepath.Join(dir, "key.json")
+			if i+1 >= len(all) || all[i+1].info != "yaml policy.yaml" {
+				t.Errorf("%s:%d: expected the next block to be marked yaml policy.yaml", name, b.line)
+				continue
+			}
+			places := strings.NewReplacer("/run/secrets/mcp-server", secret, "/etc/token-exchange/policy.yaml", policy, "/var/lib/token-exchange/key.json", key)
+			for file, text := range map[string]string{secret: "a secret of this test", policy: places.Replace(all[i+1].text)} {
+				if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
 			}
 			cmd := exec.CommandContext(t.Context(), sidecar, "-check")
 			for line := range strings.Lines(b.text) {
 				if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-					cmd.Env = append(cmd.Env, strings.ReplaceAll(line, "/run/secrets/mcp-server", secret))
+					cmd.Env = append(cmd.Env, places.Replace(line))
 				}
 			}
 			if out, err := cmd.CombinedOutput(); err != nil {

@@ -61,6 +61,51 @@ func (s *Server) SetClientPolicy(ctx context.Context, name string, enabled bool)
 	return fmt.Errorf("looking for client policy %s: there is none", name)
 }
 
+// SetClientAttribute sets an attribute of a client of the realm.
+func (s *Server) SetClientAttribute(ctx context.Context, client, name, value string) error {
+	var found []map[string]any
+	if err := s.manage(ctx, http.MethodGet, "/clients?"+url.Values{"clientId": {client}}.Encode(), nil, &found); err != nil {
+		return err
+	}
+	if len(found) != 1 {
+		return fmt.Errorf("looking for client %s: expected one, got %d", client, len(found))
+	}
+	id, _ := found[0]["id"].(string)
+	attributes, _ := found[0]["attributes"].(map[string]any)
+	if id == "" || attributes == nil {
+		return fmt.Errorf("looking for client %s: expected its id and attributes, got none", client)
+	}
+	attributes[name] = value
+	return s.manage(ctx, http.MethodPut, "/clients/"+url.PathEscape(id), found[0], nil)
+}
+
+// RemoveMapper takes a mapper out of a client scope of the realm and returns what puts it back.
+func (s *Server) RemoveMapper(ctx context.Context, scope, name string) (restore func(context.Context) error, err error) {
+	type mapper = map[string]any
+	var scopes []struct {
+		ID      string   `json:"id"`
+		Name    string   `json:"name"`
+		Mappers []mapper `json:"protocolMappers"`
+	}
+	if err := s.manage(ctx, http.MethodGet, "/client-scopes", nil, &scopes); err != nil {
+		return nil, err
+	}
+	for _, one := range scopes {
+		for _, m := range one.Mappers {
+			id, ok := m["id"].(string)
+			if one.Name != scope || m["name"] != name || !ok {
+				continue
+			}
+			path := "/client-scopes/" + url.PathEscape(one.ID) + "/protocol-mappers/models"
+			if err := s.manage(ctx, http.MethodDelete, path+"/"+url.PathEscape(id), nil, nil); err != nil {
+				return nil, err
+			}
+			return func(ctx context.Context) error { return s.manage(ctx, http.MethodPost, path, m, nil) }, nil
+		}
+	}
+	return nil, fmt.Errorf("looking for mapper %q of client scope %s: there is none", name, scope)
+}
+
 // AddSigningKey gives the realm a new key, which signs from now on. The old one goes on to
 // verify what it has signed.
 func (s *Server) AddSigningKey(ctx context.Context) error {

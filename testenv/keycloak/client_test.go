@@ -3,6 +3,7 @@
 package keycloak_test
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -12,13 +13,16 @@ import (
 	"testing"
 
 	"phantomtoken/testenv/agent"
+	"phantomtoken/testenv/probe"
 )
 
 // client is an OAuth client by hand: whatever a real one sends can be sent by it.
 type client struct {
 	w            *world
 	id, secret   string
-	registration answer // to its registration
+	resource     string       // empty: the MCP server
+	scope        string       // empty: stocks/read
+	registration probe.Answer // to its registration
 }
 
 // register registers a client with the body of a real one.
@@ -29,8 +33,8 @@ func (w *world) register(t *testing.T, body map[string]any, header ...string) *c
 		t.Fatal(err)
 	}
 	c := &client{w: w}
-	c.registration = w.do(t, http.MethodPost, w.keycloak.RegistrationEndpoint(), string(data), append(header, "Content-Type", "application/json")...)
-	object := c.registration.object()
+	c.registration = w.outside.Do(t, http.MethodPost, w.keycloak.RegistrationEndpoint(), string(data), append(header, "Content-Type", "application/json")...)
+	object := c.registration.Object()
 	c.id, _ = object["client_id"].(string)
 	c.secret, _ = object["client_secret"].(string)
 	return c
@@ -40,8 +44,8 @@ func (w *world) register(t *testing.T, body map[string]any, header ...string) *c
 func (w *world) mustRegister(t *testing.T, body map[string]any, header ...string) *client {
 	t.Helper()
 	c := w.register(t, body, header...)
-	if c.registration.status != http.StatusCreated || c.id == "" {
-		t.Fatalf("registration: got status %d, %s; want 201", c.registration.status, c.registration.body)
+	if c.registration.Status != http.StatusCreated || c.id == "" {
+		t.Fatalf("registration: got status %d, %s; want 201", c.registration.Status, c.registration.Body)
 	}
 	return c
 }
@@ -52,7 +56,7 @@ func (c *client) authorizationURL(redirectURI, verifier string, more map[string]
 	sum := sha256.Sum256([]byte(verifier))
 	query := url.Values{
 		"response_type": {"code"}, "client_id": {c.id}, "redirect_uri": {redirectURI}, "state": {"some state"},
-		"scope": {"stocks/read"}, "resource": {c.w.MCPURL},
+		"scope": {cmp.Or(c.scope, "stocks/read")}, "resource": {cmp.Or(c.resource, c.w.MCPURL)},
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"},
 	}
 	for name, value := range more {
@@ -65,7 +69,7 @@ func (c *client) authorizationURL(redirectURI, verifier string, more map[string]
 }
 
 // logIn has a person sign in and allow access, and returns the answer of the token endpoint.
-func (c *client) logIn(t *testing.T, p *agent.Person, redirectURI string) answer {
+func (c *client) logIn(t *testing.T, p *agent.Person, redirectURI string) probe.Answer {
 	t.Helper()
 	verifier := rand.Text() + rand.Text()
 	result, err := p.Authorize(t.Context(), c.authorizationURL(redirectURI, verifier, nil), redirectURI)
@@ -77,12 +81,12 @@ func (c *client) logIn(t *testing.T, p *agent.Person, redirectURI string) answer
 	}
 	return c.token(t, url.Values{
 		"grant_type": {"authorization_code"}, "code": {result.Get("code")}, "redirect_uri": {redirectURI},
-		"code_verifier": {verifier}, "resource": {c.w.MCPURL},
+		"code_verifier": {verifier}, "resource": {cmp.Or(c.resource, c.w.MCPURL)},
 	})
 }
 
 // token asks the token endpoint, with the secret in the form if the client has one.
-func (c *client) token(t *testing.T, form url.Values) answer {
+func (c *client) token(t *testing.T, form url.Values) probe.Answer {
 	t.Helper()
 	form.Set("client_id", c.id)
 	if c.secret != "" {
@@ -115,9 +119,9 @@ func (w *world) freshToken(t *testing.T, user string) string {
 	t.Helper()
 	body, redirect := nativeClient()
 	a := w.mustRegister(t, body).logIn(t, w.person(t, user), redirect)
-	token, _ := a.object()["access_token"].(string)
+	token, _ := a.Object()["access_token"].(string)
 	if token == "" {
-		t.Fatalf("token endpoint: got status %d, %s; want a token", a.status, a.body)
+		t.Fatalf("token endpoint: got status %d, %s; want a token", a.Status, a.Body)
 	}
 	return token
 }

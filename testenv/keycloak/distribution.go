@@ -8,7 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
+
+	"phantomtoken/testenv/toolcache"
 )
 
 // CacheVariable names the environment variable with the folder in which the distribution is
@@ -22,29 +23,15 @@ func buildOptions() []string { return []string{"KC_DB=dev-mem", "KC_HEALTH_ENABL
 // builtMarker says, in an unpacked distribution, that it is whole and built.
 const builtMarker = ".built-for-tests"
 
-func cacheFolder() (string, error) {
-	if folder := os.Getenv(CacheVariable); folder != "" {
-		return filepath.Abs(folder)
-	}
-	folder, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("finding the cache folder: set %s: %w", CacheVariable, err)
-	}
-	return filepath.Join(folder, "phantom-token", "keycloak"), nil
-}
-
 // Prepare fetches, checks, unpacks and builds the distribution, unless an earlier call has
 // done so, and returns its folder. It takes about a minute the first time. Processes that
 // prepare at the same time wait for each other. log gets what Maven and Keycloak print.
 func Prepare(ctx context.Context, log io.Writer) (string, error) {
-	cache, err := cacheFolder()
+	cache, err := toolcache.Folder(CacheVariable, "keycloak")
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return "", fmt.Errorf("preparing Keycloak: %w", err)
-	}
-	unlock, err := lock(filepath.Join(cache, "lock"))
+	unlock, err := toolcache.Lock(cache)
 	if err != nil {
 		return "", fmt.Errorf("preparing Keycloak: %w", err)
 	}
@@ -92,18 +79,6 @@ func inherited() []string {
 		}
 	}
 	return out
-}
-
-// lock waits for the lock of a file, which ends with this process at the latest.
-func lock(file string) (unlock func(), err error) {
-	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		return nil, errors.Join(fmt.Errorf("locking %s: %w", file, err), f.Close())
-	}
-	return func() { _ = f.Close() }, nil
 }
 
 // home makes a folder from which Keycloak can be started: the programs are those of the

@@ -5,6 +5,6 @@
 //
 // The path of a Keycloak: fetched and checked (fetch.go), unpacked (unpack.go) and built for
 // quick starts once per machine (distribution.go); then started with ports and a data folder
-// of its own, stopped and started again (server.go, process.go); and changed like an
+// of its own, stopped and started again (server.go); and changed like an
 // administrator would change it (admin.go).
 package keycloak

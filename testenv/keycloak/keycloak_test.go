@@ -5,6 +5,7 @@ package keycloak_test
 import (
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,11 +14,14 @@ import (
 
 	"phantomtoken/testenv"
 	"phantomtoken/testenv/agent"
+	"phantomtoken/testenv/probe"
 )
 
 // TestKeycloak says in sentences what the chain does with a real Keycloak in the place of
 // the embedded authorization server. The sentences run in order and share one Keycloak; the
 // later ones take it apart.
+//
+// Covers: KC-04, KC-06, MCP-48
 func TestKeycloak(t *testing.T) {
 	w := start(t)
 	for i, p := range []struct {
@@ -27,7 +31,10 @@ func TestKeycloak(t *testing.T) {
 		{"a client that knows only the URL gets to the prices of its user's region", knowsOnlyTheURL},
 		{"the consent page names the client and says what it may do", consentPage},
 		{"the access token says nothing of its user and lives 15 minutes", lightweight},
+		{"the scope of the challenge is what makes a token one for the MCP server", scopeBringsAudience},
 		{"the MCP server gets a phantom token, and the API one for itself", chain},
+		{"a client that knows only the URL of a second MCP server gets through it to the API, which sees the chain", secondServer},
+		{"a web page that speaks no MCP gets to the API with a token for the API", apiClient},
 		{"clients in the field register, sign their user in and are served", knownClients},
 		{"in a real browser the user signs in and allows the client", chromium},
 		{"registrations of strangers are refused", registrationsRefused},
@@ -35,14 +42,22 @@ func TestKeycloak(t *testing.T) {
 		{"the JWT in the introspection answer goes upstream where that is wanted", introspectionMode},
 		{"the token that Keycloak gives in exchange goes upstream where that is wanted", exchangeMode},
 		{"Keycloak exchanges its own phantom tokens further, never for more, and no minted ones", exchangedFurther},
+		{"an MCP call gets to the API with a token that Keycloak gave the sidecar", delegatedChain},
+		{"a sidecar whose gateway mints refuses to have Keycloak issue tokens, and says what to do", delegatedMinted},
+		{"what Keycloak refuses the sidecar, the caller reads in words and the operator with the setting", delegationRefused},
+		{"Keycloak's exchange narrows, may widen, gives identity tokens, and outlives a revocation", exchangeFacts},
 		{"a token without a user is refused, even if the realm gives one out", withoutUser},
 		{"a revoked token gets 401", revoked},
 		{"logging out gets 401", loggedOut},
 		{"a user who is disabled gets 401", disabled},
 		{"with a wrong client secret everybody gets 503, and the log names the setting", wrongSecret},
+		{"what goes wrong in front of Keycloak gets 503, the log says what it is, and nothing has to be restarted", badInput},
+		{"the doctor finds nothing wrong with all this, and finds what is wrong", doctor},
 		{"new realm keys cost half a minute of 503 at most; removed ones end their tokens", keysRotated},
 		{"with Keycloak stopped known users go on and new tokens get 503", stopped},
+		{"with Keycloak stopped the sidecar gives out what it has and 503 for the rest, and says that it is not ready", sidecarWithoutKeycloak},
 		{"after a restart that forgot everything, clients register and sign in again", restarted},
+		{"the sidecar exchanges again, with nothing restarted but Keycloak", sidecarWithKeycloakAgain},
 		{"no token and no secret is in the log", cleanLog},
 	} {
 		const clients = 1 // connected by the first, used by the others
@@ -90,7 +105,7 @@ func consentPage(t *testing.T, w *world) {
 }
 
 func lightweight(t *testing.T, w *world) {
-	_, claims := decode(t, tokenOf(t, w.john))
+	_, claims := probe.Decode(t, tokenOf(t, w.john))
 	for _, name := range []string{"sub", "region", "email", "preferred_username", "name", "client_type", "realm_access"} {
 		if v, ok := claims[name]; ok {
 			t.Errorf("%s: got %v, want no such claim", name, v)
@@ -101,6 +116,44 @@ func lightweight(t *testing.T, w *world) {
 	// Counted from the login, which was a moment before.
 	if life := expires - issued; life > 900 || life < 870 {
 		t.Errorf("lifetime: got %v s, want 900 less a moment", life)
+	}
+}
+
+// scopeBringsAudience has a user sign in with the scope of the challenge, and without it.
+func scopeBringsAudience(t *testing.T, w *world) {
+	w.load(t, minted)
+	defer func() {
+		yaml, err := os.ReadFile("../../kong.yml")
+		if err == nil {
+			err = w.Gateway.Reload(yaml)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}()
+	challenge := w.outside.Do(t, http.MethodPost, w.MCPURL, "").Challenge()
+	if !strings.Contains(challenge, `scope="stocks/read"`) {
+		t.Fatalf("challenge: got %s, want the scope stocks/read", challenge)
+	}
+	for _, tt := range []struct {
+		scope string
+		good  bool
+	}{{"stocks/read", true}, {"profile", false}} {
+		body, redirect := nativeClient()
+		c := w.mustRegister(t, body)
+		c.scope = tt.scope
+		token := c.logIn(t, w.person(t, john), redirect).Text("access_token")
+		_, claims := probe.Decode(t, token)
+		audiences, _ := claims["aud"].([]any)
+		if slices.Contains(audiences, any(w.MCPURL)) != tt.good {
+			t.Errorf("with scope %s: got aud %v, want the MCP URL in it: %t", tt.scope, claims["aud"], tt.good)
+		}
+		a := w.ask(t, token)
+		if tt.good {
+			probe.WantStatus(t, a, http.StatusNoContent)
+		} else {
+			probe.WantInvalidToken(t, a)
+		}
 	}
 }
 
@@ -117,8 +170,8 @@ func chain(t *testing.T, w *world) {
 		t.Fatal("nothing arrived at the MCP server")
 	}
 	phantom := bearer(requests[len(requests)-1])
-	header, claims := decode(t, phantom)
-	_, lightweight := decode(t, access)
+	header, claims := probe.Decode(t, phantom)
+	_, lightweight := probe.Decode(t, access)
 	for name, want := range map[string]any{
 		"iss": w.PhantomIssuer, "aud": testenv.MCPAudience, "region": "USA", "client_type": "mcp",
 		"client_assurance_level": 1.0, "scope": "stocks/read", "client_id": lightweight["azp"],
@@ -135,7 +188,7 @@ func chain(t *testing.T, w *world) {
 	if len(calls) == 0 {
 		t.Fatal("nothing arrived at the API")
 	}
-	_, exchanged := decode(t, bearer(calls[len(calls)-1]))
+	_, exchanged := probe.Decode(t, bearer(calls[len(calls)-1]))
 	actor, _ := exchanged["act"].(map[string]any)
 	if exchanged["iss"] != w.SidecarURL || exchanged["aud"] != testenv.APIAudience || exchanged["sub"] != subject || exchanged["region"] != "USA" || actor["sub"] == nil {
 		t.Errorf("exchanged token: got iss %v, aud %v, sub %v, region %v, act %v", exchanged["iss"], exchanged["aud"], exchanged["sub"], exchanged["region"], actor)
@@ -145,8 +198,8 @@ func chain(t *testing.T, w *world) {
 func introspectionMode(t *testing.T, w *world) {
 	access := w.freshToken(t, jane)
 	w.load(t, provided)
-	wantStatus(t, w.ask(t, access), http.StatusNoContent)
-	got, _ := w.lastArrived()
+	probe.WantStatus(t, w.ask(t, access), http.StatusNoContent)
+	got, _ := w.upstream.Last()
 	if got == access {
 		t.Fatal("the access token itself went upstream")
 	}
@@ -156,10 +209,10 @@ func introspectionMode(t *testing.T, w *world) {
 func exchangeMode(t *testing.T, w *world) {
 	access := w.freshToken(t, jane)
 	w.load(t, exchanged)
-	wantStatus(t, w.ask(t, access), http.StatusNoContent)
-	got, _ := w.lastArrived()
+	probe.WantStatus(t, w.ask(t, access), http.StatusNoContent)
+	got, _ := w.upstream.Last()
 	w.wantTokenOfTheRealm(t, got, "mcp-server", "Europe")
-	if _, claims := decode(t, got); claims["aud"] != "mcp-server" || claims["azp"] != "api-gateway-client" {
+	if _, claims := probe.Decode(t, got); claims["aud"] != "mcp-server" || claims["azp"] != "api-gateway-client" {
 		t.Errorf("got aud %v, azp %v; want mcp-server alone, api-gateway-client", claims["aud"], claims["azp"])
 	}
 }
@@ -178,19 +231,19 @@ func exchangedFurther(t *testing.T, w *world) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w.load(t, tt.mode)
-			wantStatus(t, w.ask(t, w.freshToken(t, john)), http.StatusNoContent)
-			phantom, _ := w.lastArrived()
+			probe.WantStatus(t, w.ask(t, w.freshToken(t, john)), http.StatusNoContent)
+			phantom, _ := w.upstream.Last()
 			a := w.post(t, "token", url.Values{
 				"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"}, "client_id": {"mcp-server"}, "client_secret": {w.mcpSecret},
 				"subject_token": {phantom}, "subject_token_type": {"urn:ietf:params:oauth:token-type:access_token"},
 				"audience": {testenv.APIAudience}, "scope": {tt.scope},
 			})
-			wantStatus(t, a, tt.status)
-			if failure, _ := a.object()["error"].(string); failure != tt.failure {
+			probe.WantStatus(t, a, tt.status)
+			if failure, _ := a.Object()["error"].(string); failure != tt.failure {
 				t.Errorf("error: got %q, want %q", failure, tt.failure)
 			}
 			if tt.failure == "" {
-				token, _ := a.object()["access_token"].(string)
+				token, _ := a.Object()["access_token"].(string)
 				w.wantTokenOfTheRealm(t, token, testenv.APIAudience, "USA")
 			}
 		})
@@ -200,11 +253,11 @@ func exchangedFurther(t *testing.T, w *world) {
 // wantTokenOfTheRealm verifies a JWT as an upstream of that name does that trusts Keycloak.
 func (w *world) wantTokenOfTheRealm(t *testing.T, token, audience, region string) {
 	t.Helper()
-	provider, err := oidc.NewProvider(oidc.ClientContext(t.Context(), w.outside), w.keycloak.Issuer())
+	provider, err := oidc.NewProvider(oidc.ClientContext(t.Context(), w.outside.Client()), w.keycloak.Issuer())
 	if err != nil {
 		t.Fatal(err)
 	}
-	verified, err := provider.Verifier(&oidc.Config{ClientID: audience}).Verify(oidc.ClientContext(t.Context(), w.outside), token)
+	verified, err := provider.Verifier(&oidc.Config{ClientID: audience}).Verify(oidc.ClientContext(t.Context(), w.outside.Client()), token)
 	if err != nil {
 		t.Fatalf("expected a token of the realm for %s: %v", audience, err)
 	}
@@ -226,7 +279,7 @@ func cleanLog(t *testing.T, w *world) {
 		t.Error("nothing of the plugin in the log: the search would prove nothing")
 	}
 	for line := range strings.Lines(log) {
-		if strings.Contains(line, "eyJ") || strings.Contains(line, w.gatewaySecret) || strings.Contains(line, w.password) || strings.Contains(line, "not-the-secret") {
+		if strings.Contains(line, "eyJ") || strings.Contains(line, w.gatewaySecret) || strings.Contains(line, w.mcpSecret) || strings.Contains(line, w.password) || strings.Contains(line, "the-secret-of-") {
 			t.Errorf("a token or a secret in a log line: %.80s…", line)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 const realmFile = "../../deploy/keycloak/mcp-realm.json"
 
 // variables are what the realm file leaves to the environment.
-var variables = []string{"API_GATEWAY_CLIENT_SECRET", "DEMO_USER_PASSWORD", "MCP_RESOURCE_URL", "MCP_SERVER_CLIENT_SECRET"}
+var variables = []string{"ADVISOR_RESOURCE_URL", "API_GATEWAY_CLIENT_SECRET", "API_RESOURCE_URL", "DEMO_USER_PASSWORD", "MCP_RESOURCE_URL", "MCP_SERVER_CLIENT_SECRET"}
 
 // The realm is in the repository, so whatever is secret in it comes from the environment.
 func TestRealmHoldsNoSecret(t *testing.T) {
@@ -62,7 +62,7 @@ func TestRealmHoldsNoSecret(t *testing.T) {
 }
 
 // With scope in its registration, a client gets of the realm's default scopes only basic. So
-// both scopes must bring everything that the gateway needs of a token.
+// each scope must bring everything that the gateway needs of a token.
 func TestEachScopeOfTheRealmIsEnough(t *testing.T) {
 	text, err := os.ReadFile(realmFile)
 	if err != nil {
@@ -81,9 +81,16 @@ func TestEachScopeOfTheRealmIsEnough(t *testing.T) {
 	if err := json.Unmarshal(text, &realm); err != nil {
 		t.Fatal(err)
 	}
+	servers := map[string]string{ // audience by scope
+		"stocks/read": "${MCP_RESOURCE_URL}", "stocks/trade": "${MCP_RESOURCE_URL}", "advisor/use": "${ADVISOR_RESOURCE_URL}",
+	}
 	found := 0
 	for _, scope := range realm.ClientScopes {
-		if !strings.HasPrefix(scope.Name, "stocks/") {
+		server, ok := servers[scope.Name]
+		if !ok {
+			if strings.Contains(scope.Name, "/") {
+				t.Errorf("%s: expected a server that it is for", scope.Name)
+			}
 			continue
 		}
 		found++
@@ -108,14 +115,14 @@ func TestEachScopeOfTheRealmIsEnough(t *testing.T) {
 		}
 		slices.Sort(audiences)
 		slices.Sort(claims)
-		if want := []string{"${MCP_RESOURCE_URL}", "api-gateway-client", "mcp-server"}; !slices.Equal(audiences, want) {
+		if want := []string{server, "api-gateway-client", "mcp-server"}; !slices.Equal(audiences, want) {
 			t.Errorf("%s: audiences: got %q, want %q", scope.Name, audiences, want)
 		}
 		if want := []string{"client_assurance_level", "client_type", "region"}; !slices.Equal(claims, want) {
 			t.Errorf("%s: claims: got %q, want %q", scope.Name, claims, want)
 		}
 	}
-	if found != 2 {
-		t.Errorf("scopes of the sample: got %d, want 2", found)
+	if found != len(servers) {
+		t.Errorf("scopes of the sample: got %d, want %d", found, len(servers))
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"phantomtoken/testenv/probe"
 )
 
 // registration is what a client in the field sends, and where it wants its user back.
@@ -76,12 +78,12 @@ func knownClients(t *testing.T, w *world) {
 				header = []string{"Origin", tt.origin}
 			}
 			c := w.mustRegister(t, tt.body, header...)
-			if got := c.registration.header.Get("Access-Control-Allow-Origin"); got != tt.origin {
+			if got := c.registration.Header.Get("Access-Control-Allow-Origin"); got != tt.origin {
 				t.Errorf("Access-Control-Allow-Origin: got %q, want %q", got, tt.origin)
 			}
 			before := len(p.Pages)
 			a := c.logIn(t, p, tt.redirect)
-			wantStatus(t, a, http.StatusOK)
+			probe.WantStatus(t, a, http.StatusOK)
 			var seen strings.Builder
 			for _, page := range p.Pages[before:] {
 				seen.WriteString(page.Text + "\n")
@@ -91,7 +93,7 @@ func knownClients(t *testing.T, w *world) {
 					t.Errorf("pages: got %q, want %q in them", seen.String(), want)
 				}
 			}
-			answer := a.object()
+			answer := a.Object()
 			life, _ := answer["expires_in"].(float64)
 			if answer["scope"] != "stocks/read" || life > 900 || life < 870 {
 				t.Errorf("got scope %v, expires_in %v; want stocks/read, 900 less a moment", answer["scope"], answer["expires_in"])
@@ -102,7 +104,7 @@ func knownClients(t *testing.T, w *world) {
 				t.Errorf("refresh_expires_in: got %v, want 900 at most", expiry)
 			}
 			token, _ := answer["access_token"].(string)
-			wantStatus(t, w.ask(t, token), http.StatusOK)
+			probe.WantStatus(t, w.ask(t, token), http.StatusOK)
 		})
 	}
 }
@@ -127,8 +129,8 @@ func registrationsRefused(t *testing.T, w *world) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := w.register(t, tt.body)
-			if c.registration.status != tt.status || c.id != "" {
-				t.Errorf("got status %d, %s; want %d", c.registration.status, c.registration.body, tt.status)
+			if c.registration.Status != tt.status || c.id != "" {
+				t.Errorf("got status %d, %s; want %d", c.registration.Status, c.registration.Body, tt.status)
 			}
 		})
 	}
@@ -150,10 +152,10 @@ func authorizationsRefused(t *testing.T, w *world) {
 		{"TokenInTheRedirect", map[string]string{"response_type": "token"}, "unauthorized_client"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a := w.do(t, http.MethodGet, c.authorizationURL(redirect, "verifier", tt.more), "")
-			to, err := url.Parse(a.header.Get("Location"))
+			a := w.outside.Do(t, http.MethodGet, c.authorizationURL(redirect, "verifier", tt.more), "")
+			to, err := url.Parse(a.Header.Get("Location"))
 			if err != nil || !strings.HasPrefix(to.String(), redirect) {
-				t.Fatalf("got status %d, Location %q; want a redirect to the client", a.status, a.header.Get("Location"))
+				t.Fatalf("got status %d, Location %q; want a redirect to the client", a.Status, a.Header.Get("Location"))
 			}
 			result := to.Query()
 			if to.Fragment != "" { // of a request for a token in the redirect
@@ -175,9 +177,9 @@ func authorizationsRefused(t *testing.T, w *world) {
 		}
 	})
 	t.Run("OtherRedirect", func(t *testing.T) {
-		a := w.do(t, http.MethodGet, c.authorizationURL("http://127.0.0.1:43211/callback", "verifier", nil), "")
-		if a.status != http.StatusBadRequest || a.header.Get("Location") != "" {
-			t.Errorf("got status %d, Location %q; want 400 and no redirect", a.status, a.header.Get("Location"))
+		a := w.outside.Do(t, http.MethodGet, c.authorizationURL("http://127.0.0.1:43211/callback", "verifier", nil), "")
+		if a.Status != http.StatusBadRequest || a.Header.Get("Location") != "" {
+			t.Errorf("got status %d, Location %q; want 400 and no redirect", a.Status, a.Header.Get("Location"))
 		}
 	})
 }

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"phantomtoken/testenv/subprocess"
 )
 
 // Config is a Keycloak to be started. Realm is required.
@@ -19,8 +21,11 @@ type Config struct {
 	Realm []byte
 	// Env holds the values for the realm: secrets, passwords, URLs.
 	Env map[string]string
-	// Listen is the address for clients and browsers; empty means 127.0.0.1:8180.
+	// Listen is the address that it listens on; empty means 127.0.0.1:8180.
 	Listen string
+	// PublicURL is where clients and browsers find it when something stands in front of it,
+	// without a slash at the end; empty means http:// and Listen.
+	PublicURL string
 	// Management is the address of the management interface; empty means 127.0.0.1:8190.
 	Management string
 	// Heap bounds Java's memory, as options of java; empty means -Xms128m -Xmx640m, which
@@ -38,8 +43,20 @@ type Server struct {
 	home    string
 	admin   string // password of the bootstrap administrator
 	client  *http.Client
-	process *process // nil while stopped
+	process *subprocess.Process // nil while stopped
 }
+
+const (
+	readyTimeout = 3 * time.Minute // a busy machine with two cores takes a quarter of it
+	stopTimeout  = 20 * time.Second
+)
+
+// guarded runs kc.sh with its Java child and ends them when standard input ends: when this
+// process dies without having stopped them, as tests do that take too long.
+const guarded = `exec 3<&0
+./bin/kc.sh start --optimized --import-realm </dev/null 3<&- & server=$!
+{ read -r _ <&3; kill -TERM $server; } &
+wait $server`
 
 const adminName = "admin"
 
@@ -48,6 +65,9 @@ const adminName = "admin"
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Listen == "" {
 		cfg.Listen = "127.0.0.1:8180"
+	}
+	if cfg.PublicURL == "" {
+		cfg.PublicURL = "http://" + cfg.Listen
 	}
 	if cfg.Management == "" {
 		cfg.Management = "127.0.0.1:8190"
@@ -107,7 +127,7 @@ func (s *Server) Resume(ctx context.Context) (err error) {
 		{"KC_HTTP_PORT", port},
 		{"KC_HTTP_MANAGEMENT_HOST", managementHost},
 		{"KC_HTTP_MANAGEMENT_PORT", managementPort},
-		{"KC_HOSTNAME", s.URL()},
+		{"KC_HOSTNAME", s.cfg.PublicURL},
 		{"KC_BOOTSTRAP_ADMIN_USERNAME", adminName},
 		{"KC_BOOTSTRAP_ADMIN_PASSWORD", s.admin},
 		{"JAVA_OPTS_KC_HEAP", s.cfg.Heap},
@@ -117,10 +137,13 @@ func (s *Server) Resume(ctx context.Context) (err error) {
 	for name, value := range s.cfg.Env {
 		env = append(env, name+"="+value)
 	}
-	if s.process, err = startProcess(s.home, env, s.cfg.Log); err != nil {
+	s.process, err = subprocess.Start(subprocess.Config{
+		Name: "Keycloak", Path: "/bin/sh", Args: []string{"-c", guarded}, Dir: s.home, Env: env, Output: s.cfg.Log, Leash: true,
+	})
+	if err != nil {
 		return err
 	}
-	return s.process.ready(ctx, s.client, "http://"+s.cfg.Management+"/health/ready")
+	return s.process.Ready(ctx, s.client, "http://"+s.cfg.Management+"/health/ready", readyTimeout)
 }
 
 // Stop ends the process and waits for it. The server can be started again with Resume.
@@ -129,7 +152,7 @@ func (s *Server) Stop() error {
 	if s.process == nil {
 		return nil
 	}
-	err := s.process.stop()
+	err := s.process.Stop(stopTimeout)
 	s.process = nil
 	return err
 }
@@ -139,8 +162,8 @@ func (s *Server) Close() error {
 	return errors.Join(s.Stop(), os.RemoveAll(s.home))
 }
 
-// URL is where Keycloak is, without a slash at the end.
-func (s *Server) URL() string { return "http://" + s.cfg.Listen }
+// URL is where clients and browsers find Keycloak, without a slash at the end.
+func (s *Server) URL() string { return s.cfg.PublicURL }
 
 // Issuer is the issuer URL of the realm.
 func (s *Server) Issuer() string { return s.URL() + "/realms/" + s.realm }

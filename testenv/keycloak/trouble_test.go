@@ -6,10 +6,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"phantomtoken/testenv/probe"
 )
 
 // withoutUser registers a confidential client, as anybody may, which asks for a token of its
@@ -21,8 +22,8 @@ func withoutUser(t *testing.T, w *world) {
 		"scope": "stocks/read",
 	})
 	ask := url.Values{"grant_type": {"client_credentials"}, "scope": {"stocks/read"}}
-	if a := c.token(t, ask); a.status != http.StatusBadRequest || a.object()["access_token"] != nil {
-		t.Errorf("with the realm as it is: got status %d, want 400 and no token", a.status)
+	if a := c.token(t, ask); a.Status != http.StatusBadRequest || a.Object()["access_token"] != nil {
+		t.Errorf("with the realm as it is: got status %d, want 400 and no token", a.Status)
 	}
 
 	const policy = "no-tokens-without-a-user"
@@ -34,18 +35,18 @@ func withoutUser(t *testing.T, w *world) {
 			t.Error(err)
 		}
 	}()
-	token, _ := c.token(t, ask).object()["access_token"].(string)
+	token, _ := c.token(t, ask).Object()["access_token"].(string)
 	if token == "" {
 		t.Fatal("a realm without the policy: expected a token")
 	}
 	w.load(t, minted)
-	_, before := w.lastArrived()
+	_, before := w.upstream.Last()
 	a := w.ask(t, token)
-	wantStatus(t, a, http.StatusForbidden)
-	if a.challenge() != "" {
-		t.Errorf("WWW-Authenticate: got %s, want none: no other login would help", a.challenge())
+	probe.WantStatus(t, a, http.StatusForbidden)
+	if a.Challenge() != "" {
+		t.Errorf("WWW-Authenticate: got %s, want none: no other login would help", a.Challenge())
 	}
-	if _, after := w.lastArrived(); after != before {
+	if _, after := w.upstream.Last(); after != before {
 		t.Error("the request reached the upstream")
 	}
 }
@@ -56,17 +57,17 @@ func ending(t *testing.T, w *world, user string, end func(token string)) {
 	for _, mode := range []string{minted, provided, exchanged} {
 		w.load(t, mode)
 		token := w.freshToken(t, user)
-		wantStatus(t, w.ask(t, token), http.StatusNoContent)
+		probe.WantStatus(t, w.ask(t, token), http.StatusNoContent)
 		end(token)
-		wantInvalidToken(t, w.ask(t, token))
+		probe.WantInvalidToken(t, w.ask(t, token))
 	}
 }
 
 func revoked(t *testing.T, w *world) {
 	ending(t, w, john, func(token string) {
-		_, claims := decode(t, token)
+		_, claims := probe.Decode(t, token)
 		client, _ := claims["azp"].(string)
-		wantStatus(t, w.post(t, "revoke", url.Values{"token": {token}, "client_id": {client}}), http.StatusOK)
+		probe.WantStatus(t, w.post(t, "revoke", url.Values{"token": {token}, "client_id": {client}}), http.StatusOK)
 	})
 }
 
@@ -87,45 +88,21 @@ func disabled(t *testing.T, w *world) {
 	}
 	w.load(t, minted)
 	token := w.freshToken(t, jane)
-	wantStatus(t, w.ask(t, token), http.StatusNoContent)
+	probe.WantStatus(t, w.ask(t, token), http.StatusNoContent)
 	enable(false)
-	wantInvalidToken(t, w.ask(t, token))
+	probe.WantInvalidToken(t, w.ask(t, token))
 	enable(true) // and the token is good again, as its session never ended
-	wantStatus(t, w.ask(t, token), http.StatusNoContent)
+	probe.WantStatus(t, w.ask(t, token), http.StatusNoContent)
 }
 
 func wrongSecret(t *testing.T, w *world) {
 	token := w.freshToken(t, john)
 	w.load(t, minted, "client_secret: not-the-secret-of-the-gateway")
 	before := len(w.Log.String())
-	wantTrouble(t, w.ask(t, token))
-	w.wantLog(t, before, "answers 401 to the gateway itself", "client_secret")
+	probe.WantTrouble(t, w.ask(t, token))
+	probe.WantLog(t, w.Log, before, "answers 401 to the gateway itself", "client_secret")
 	w.load(t, minted)
-	wantStatus(t, w.ask(t, token), http.StatusNoContent)
-}
-
-// wantLog waits for a line in the log, after so many bytes, that has all the words. Lines of
-// the plugin arrive a moment after its answers.
-func (w *world) wantLog(t *testing.T, after int, words ...string) {
-	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
-	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		log := w.Log.String()[after:]
-		for line := range strings.Lines(log) {
-			if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
-				return
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Errorf("log: got %s, want a line with %q", log, words)
-			return
-		}
-	}
+	probe.WantStatus(t, w.ask(t, token), http.StatusNoContent)
 }
 
 // keysRotated has the realm sign with another key, then removes the first. In the mode in
@@ -135,22 +112,22 @@ func keysRotated(t *testing.T, w *world) {
 	w.load(t, provided)
 	old := w.freshToken(t, john)
 	w.wantServed(t, old)
-	header, _ := decode(t, old)
+	header, _ := probe.Decode(t, old)
 
 	if err := w.keycloak.AddSigningKey(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	fresh := w.freshToken(t, john)
-	if h, _ := decode(t, fresh); h["kid"] == header["kid"] {
+	if h, _ := probe.Decode(t, fresh); h["kid"] == header["kid"] {
 		t.Fatal("the realm signs with the key it had")
 	}
 	w.load(t, minted) // where the realm's keys do not matter
-	wantStatus(t, w.ask(t, old), http.StatusNoContent)
-	wantStatus(t, w.ask(t, fresh), http.StatusNoContent)
+	probe.WantStatus(t, w.ask(t, old), http.StatusNoContent)
+	probe.WantStatus(t, w.ask(t, fresh), http.StatusNoContent)
 	w.load(t, provided)
 	w.wantServed(t, old)
-	wantStatus(t, w.ask(t, fresh), http.StatusNoContent)
-	got, _ := w.lastArrived()
+	probe.WantStatus(t, w.ask(t, fresh), http.StatusNoContent)
+	got, _ := w.upstream.Last()
 	w.wantTokenOfTheRealm(t, got, w.MCPURL, "USA")
 
 	if err := w.keycloak.RemoveOldSigningKeys(t.Context()); err != nil {
@@ -158,8 +135,8 @@ func keysRotated(t *testing.T, w *world) {
 	}
 	for _, mode := range []string{minted, provided} {
 		w.load(t, mode)
-		wantInvalidToken(t, w.ask(t, old))
-		wantStatus(t, w.ask(t, fresh), http.StatusNoContent)
+		probe.WantInvalidToken(t, w.ask(t, old))
+		probe.WantStatus(t, w.ask(t, fresh), http.StatusNoContent)
 	}
 }
 
@@ -174,10 +151,10 @@ func (w *world) wantServed(t *testing.T, token string) {
 	defer tick.Stop()
 	for {
 		a := w.ask(t, token)
-		if a.status == http.StatusNoContent {
+		if a.Status == http.StatusNoContent {
 			return
 		}
-		wantTrouble(t, a)
+		probe.WantTrouble(t, a)
 		select {
 		case <-tick.C:
 		case <-deadline.C:
@@ -188,6 +165,7 @@ func (w *world) wantServed(t *testing.T, token string) {
 
 // stopped ends Keycloak while a client is at work.
 func stopped(t *testing.T, w *world) {
+	prepareOutage(t, w)
 	yaml, err := os.ReadFile("../../kong.yml")
 	if err != nil {
 		t.Fatal(err)
@@ -207,36 +185,36 @@ func stopped(t *testing.T, w *world) {
 	if text, refused, err := w.john.Call(t.Context(), "list_stocks", nil); err != nil || refused || !strings.Contains(text, "ACME") {
 		t.Errorf("a known user: got %s, refused %t, %v; want stocks", text, refused, err)
 	}
-	wantTrouble(t, w.ask(t, unseen))
+	probe.WantTrouble(t, w.ask(t, unseen))
 	// The gateway's own documents need nobody.
-	wantStatus(t, w.do(t, http.MethodGet, strings.TrimSuffix(w.MCPURL, "/mcp")+"/.well-known/oauth-protected-resource/mcp", ""), http.StatusOK)
+	probe.WantStatus(t, w.outside.Do(t, http.MethodGet, strings.TrimSuffix(w.MCPURL, "/mcp")+"/.well-known/oauth-protected-resource/mcp", ""), http.StatusOK)
 }
 
 func restarted(t *testing.T, w *world) {
 	body, redirect := nativeClient()
 	forgotten := tokenOf(t, w.john)
-	_, claims := decode(t, forgotten)
+	_, claims := probe.Decode(t, forgotten)
 	if err := w.keycloak.Resume(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	// For what is cached the gateway does not ask: the delay of a revocation.
-	wantStatus(t, w.ask(t, forgotten), http.StatusOK)
+	probe.WantStatus(t, w.ask(t, forgotten), http.StatusOK)
 	// Without the cache the token is worth nothing, as its session is gone.
 	w.load(t, minted)
-	wantInvalidToken(t, w.ask(t, forgotten))
+	probe.WantInvalidToken(t, w.ask(t, forgotten))
 	// Its client is unknown, too: the user sees an error page, and the client has to
 	// register again.
 	id, _ := claims["azp"].(string)
 	c := &client{w: w, id: id}
-	a := w.do(t, http.MethodGet, c.authorizationURL(redirect, "verifier", nil), "")
-	if a.status != http.StatusBadRequest || !strings.Contains(a.body, "Client not found") {
-		t.Errorf("login of a forgotten client: got status %d, want 400 and Client not found", a.status)
+	a := w.outside.Do(t, http.MethodGet, c.authorizationURL(redirect, "verifier", nil), "")
+	if a.Status != http.StatusBadRequest || !strings.Contains(a.Body, "Client not found") {
+		t.Errorf("login of a forgotten client: got status %d, want 400 and Client not found", a.Status)
 	}
 	// Whoever registers and signs in again is served, with nothing restarted but Keycloak.
-	fresh, _ := w.mustRegister(t, body).logIn(t, w.person(t, john), redirect).object()["access_token"].(string)
-	wantStatus(t, w.ask(t, fresh), http.StatusNoContent)
+	fresh, _ := w.mustRegister(t, body).logIn(t, w.person(t, john), redirect).Object()["access_token"].(string)
+	probe.WantStatus(t, w.ask(t, fresh), http.StatusNoContent)
 	w.load(t, provided)
 	w.wantServed(t, fresh)
-	got, _ := w.lastArrived()
+	got, _ := w.upstream.Last()
 	w.wantTokenOfTheRealm(t, got, w.MCPURL, "USA")
 }

@@ -3,24 +3,18 @@
 package keycloak_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/base64"
-	"encoding/json"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"phantomtoken/testenv"
 	"phantomtoken/testenv/agent"
 	"phantomtoken/testenv/keycloak"
+	"phantomtoken/testenv/probe"
 	"phantomtoken/testenv/recorder"
 )
 
@@ -33,16 +27,18 @@ const (
 // with the real plugin, sidecar, MCP server, stocks API.
 type world struct {
 	*testenv.Stack
+	programs      testenv.Binaries
 	keycloak      *keycloak.Server
 	password      string
 	gatewaySecret string // of api-gateway-client
 	mcpSecret     string // of mcp-server
-	outside       *http.Client
+	outside       *probe.Caller
+	upstream      *probe.Upstream
 	john, jane    *agent.Agent
 
-	upstream *httptest.Server // an MCP server of which only the token counts
-	mu       sync.Mutex
-	arrived  []string // tokens that reached upstream
+	whole   testing.TB // the test of all sentences, for what outlives one
+	outage  *sidecar   // started while Keycloak was well
+	phantom struct{ seen, unseen string }
 }
 
 func start(t *testing.T) *world {
@@ -58,26 +54,27 @@ func start(t *testing.T) *world {
 		}
 	}
 	gateway := addresses[0]
-	w := &world{password: strings.ToLower(rand.Text()[:12]), gatewaySecret: rand.Text(), mcpSecret: rand.Text()}
+	w := &world{whole: t, password: strings.ToLower(rand.Text()[:12]), gatewaySecret: rand.Text(), mcpSecret: rand.Text()}
 
 	built := make(chan error, 1) // the programs, while Keycloak starts
-	var programs testenv.Binaries
 	folder := t.TempDir()
 	go func() {
 		var err error
-		programs, err = testenv.Build(t.Context(), folder)
+		w.programs, err = testenv.Build(t.Context(), folder)
 		built <- err
 	}()
-	log := &lockedBuffer{}
+	log := &testenv.Log{}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("Keycloak's log ends with\n%s", tail(log.String(), 30))
+			t.Logf("Keycloak's log ends with\n%s", probe.Tail(log.String()))
 		}
 	})
 	w.keycloak, err = keycloak.Start(t.Context(), keycloak.Config{
 		Realm: realm, Listen: addresses[1], Management: addresses[2], Log: log,
 		Env: map[string]string{
 			"MCP_RESOURCE_URL":          "http://" + gateway + "/mcp",
+			"ADVISOR_RESOURCE_URL":      "http://" + gateway + "/advisor/mcp",
+			"API_RESOURCE_URL":          "http://" + gateway + "/api",
 			"API_GATEWAY_CLIENT_SECRET": w.gatewaySecret,
 			"MCP_SERVER_CLIENT_SECRET":  w.mcpSecret,
 			"DEMO_USER_PASSWORD":        w.password,
@@ -97,7 +94,7 @@ func start(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.Stack, err = testenv.Start(t.Context(), testenv.Options{
-		Binaries: programs,
+		Binaries: w.programs,
 		Listen:   gateway,
 		Provider: &testenv.Provider{
 			Issuer: w.keycloak.Issuer(), IntrospectionEndpoint: w.keycloak.Endpoint("token/introspect"), ClientSecret: w.gatewaySecret,
@@ -116,36 +113,11 @@ func start(t *testing.T) *world {
 			t.Errorf("closing the stack: %v", err)
 		}
 		if t.Failed() {
-			t.Logf("the log of the chain ends with\n%s", tail(w.Log.String(), 30))
+			t.Logf("the log of the chain ends with\n%s", probe.Tail(w.Log.String()))
 		}
 	})
-	transport := &http.Transport{Proxy: nil}
-	t.Cleanup(transport.CloseIdleConnections)
-	w.outside = &http.Client{
-		Transport: transport, Timeout: 30 * time.Second,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	w.upstream = httptest.NewServer(http.HandlerFunc(w.receive))
-	t.Cleanup(w.upstream.Close)
+	w.outside, w.upstream = probe.NewCaller(t), probe.NewUpstream(t)
 	return w
-}
-
-// receive keeps the token of a request that the gateway let through.
-func (w *world) receive(rw http.ResponseWriter, r *http.Request) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.arrived = append(w.arrived, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
-	rw.WriteHeader(http.StatusNoContent)
-}
-
-// lastArrived is the token that reached the upstream last, and how many have.
-func (w *world) lastArrived() (token string, n int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if n = len(w.arrived); n > 0 {
-		token = w.arrived[n-1]
-	}
-	return token, n
 }
 
 // connect connects an MCP client that knows only the URL of the gateway.
@@ -160,60 +132,21 @@ func (w *world) connect(t *testing.T, user string) *agent.Agent {
 	return a
 }
 
-// answer is a response with its body read.
-type answer struct {
-	status int
-	header http.Header
-	body   string
-}
-
-func (a answer) challenge() string { return a.header.Get("WWW-Authenticate") }
-
-// object is the body as a JSON object, or nil.
-func (a answer) object() map[string]any {
-	var out map[string]any
-	_ = json.Unmarshal([]byte(a.body), &out)
-	return out
-}
-
-func (w *world) do(t *testing.T, method, address, body string, header ...string) answer {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Add(header[i], header[i+1])
-	}
-	res, err := w.outside.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer{res.StatusCode, res.Header, string(data)}
-}
-
 // ask sends an MCP request with a token through the gateway.
-func (w *world) ask(t *testing.T, token string) answer {
+func (w *world) ask(t *testing.T, token string) probe.Answer {
 	t.Helper()
-	return w.do(t, http.MethodPost, w.MCPURL, `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`,
-		"Content-Type", "application/json", "Accept", "application/json, text/event-stream",
-		"MCP-Protocol-Version", "2025-11-25", "Authorization", "Bearer "+token)
+	return w.outside.AskMCP(t, w.MCPURL, token)
 }
 
 // post sends a form to an endpoint of Keycloak.
-func (w *world) post(t *testing.T, endpoint string, form url.Values) answer {
+func (w *world) post(t *testing.T, endpoint string, form url.Values) probe.Answer {
 	t.Helper()
-	return w.do(t, http.MethodPost, w.keycloak.Endpoint(endpoint), form.Encode(), "Content-Type", "application/x-www-form-urlencoded")
+	return w.outside.Post(t, w.keycloak.Endpoint(endpoint), form)
 }
 
-// route is a kong.yml with one route that the plugin protects, at the MCP URL; config lines
-// are added to the plugin's configuration and may take the place of others.
-func (w *world) route(lines ...string) []byte {
+// route is a kong.yml with one route to upstream that the plugin protects, at the MCP URL;
+// config lines are added to the plugin's configuration and may take the place of others.
+func (w *world) route(upstream string, lines ...string) []byte {
 	config := []string{
 		"introspection_endpoint: " + w.keycloak.Endpoint("token/introspect"),
 		"client_id: api-gateway-client",
@@ -237,7 +170,7 @@ func (w *world) route(lines ...string) []byte {
 	return []byte(`_format_version: "3.0"
 services:
 - name: mcp
-  url: ` + w.upstream.URL + `
+  url: ` + upstream + `
   plugins:
   - name: phantom-token
     config:
@@ -259,28 +192,15 @@ const (
 // load makes the gateway protect the test's own upstream, with a configuration of its own.
 func (w *world) load(t *testing.T, lines ...string) {
 	t.Helper()
-	if err := w.Gateway.Reload(w.route(lines...)); err != nil {
-		t.Fatal(err)
-	}
+	w.loadTo(t, w.upstream.URL(), lines...)
 }
 
-// decode reads header and payload of a JWT.
-func decode(t *testing.T, token string) (header, claims map[string]any) {
+// loadTo does the same with another upstream.
+func (w *world) loadTo(t *testing.T, upstream string, lines ...string) {
 	t.Helper()
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		t.Fatalf("expected a JWT, got a token of %d parts", len(parts))
+	if err := w.Gateway.Reload(w.route(upstream, lines...)); err != nil {
+		t.Fatal(err)
 	}
-	for i, into := range []*map[string]any{&header, &claims} {
-		data, err := base64.RawURLEncoding.DecodeString(parts[i])
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := json.Unmarshal(data, into); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return header, claims
 }
 
 func tokenOf(t *testing.T, a *agent.Agent) string {
@@ -317,54 +237,4 @@ func (w *world) take(t *testing.T) []*recorder.Exchange {
 
 func bearer(e *recorder.Exchange) string {
 	return strings.TrimPrefix(e.RequestHeader.Get("Authorization"), "Bearer ")
-}
-
-func wantStatus(t *testing.T, a answer, want int) {
-	t.Helper()
-	if a.status != want {
-		t.Errorf("status: got %d, want %d; challenge %q, body %s", a.status, want, a.challenge(), tail(a.body, 3))
-	}
-}
-
-// wantInvalidToken is what a client must see to sign its user in again.
-func wantInvalidToken(t *testing.T, a answer) {
-	t.Helper()
-	wantStatus(t, a, http.StatusUnauthorized)
-	if !strings.HasPrefix(a.challenge(), `Bearer error="invalid_token"`) {
-		t.Errorf("WWW-Authenticate: got %s, want error invalid_token", a.challenge())
-	}
-}
-
-// wantTrouble is what a client must see while nobody can say what its token is worth: no
-// challenge, or it would throw the token away.
-func wantTrouble(t *testing.T, a answer) {
-	t.Helper()
-	wantStatus(t, a, http.StatusServiceUnavailable)
-	if a.challenge() != "" || a.header.Get("Retry-After") == "" {
-		t.Errorf("got challenge %q, Retry-After %q; want none and a time", a.challenge(), a.header.Get("Retry-After"))
-	}
-}
-
-// tail is the end of a text, for failures.
-func tail(s string, lines int) string {
-	all := strings.Split(strings.TrimSpace(s), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
-}
-
-// lockedBuffer keeps what a process prints.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

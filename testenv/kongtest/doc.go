@@ -34,8 +34,10 @@
 //
 // # What it does not model
 //
-// Kong's own plugins, consumers, upstreams with targets, certificates and other entities;
-// phases other than access; path_handling v1; regular expressions that are not RE2; HTTP/2,
+// Kong's own plugins, but for two that decide by who is calling: acl, and rate-limiting with
+// local counters of minutes, both as Kong's source has them and with no more settings than
+// that takes; plugins of one consumer, upstreams with targets, certificates and other
+// entities; phases other than access; path_handling v1; regular expressions that are not RE2; HTTP/2,
 // gRPC, WebSockets and HTTP/0.9; databases and the Admin API. A configuration or a plugin
 // that needs one of them is refused by name.
 package kongtest

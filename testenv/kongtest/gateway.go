@@ -101,6 +101,14 @@ func (g *Gateway) start(ctx context.Context) error {
 }
 
 func (g *Gateway) startPlugins(ctx context.Context) error {
+	bundled, err := standIns()
+	if err != nil {
+		return err
+	}
+	for _, p := range bundled {
+		g.plugins[p.name] = p
+		g.order = append(g.order, p)
+	}
 	names := slices.Concat(sortedKeys(g.cfg.Plugins), sortedKeys(g.cfg.servers))
 	for _, name := range names {
 		p, err := startPlugin(ctx, &g.cfg, name, g.dir, g.errlog)

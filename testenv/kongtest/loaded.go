@@ -1,12 +1,18 @@
 package kongtest
 
-import "slices"
+import (
+	"slices"
+
+	"phantomtoken/internal/kongconfig"
+)
 
 // loadedConfig is a declarative configuration as one worker has loaded it.
 type loadedConfig struct {
 	router  *router
 	order   []*plugin                             // by priority
 	configs map[string]map[scopeKey]*pluginConfig // by plugin name
+
+	consumers []*kongconfig.Consumer
 }
 
 // scopeKey says what a plugin configuration is for: a route, a service, both or, with
@@ -16,7 +22,7 @@ type scopeKey struct{ route, service string }
 // load makes a worker's own copy of the configuration: every loading gives every plugin
 // configuration a new number.
 func (d *declarative) load(g *Gateway, rt *router, secrets *vault) *loadedConfig {
-	c := &loadedConfig{router: rt, order: g.order, configs: map[string]map[scopeKey]*pluginConfig{}}
+	c := &loadedConfig{router: rt, order: g.order, configs: map[string]map[scopeKey]*pluginConfig{}, consumers: d.Consumers}
 	for _, p := range d.Plugins {
 		if !p.Enabled || !slices.ContainsFunc(p.Protocols, isHTTP) {
 			continue
@@ -36,7 +42,7 @@ func (d *declarative) load(g *Gateway, rt *router, secrets *vault) *loadedConfig
 		if c.configs[p.Name] == nil {
 			c.configs[p.Name] = map[scopeKey]*pluginConfig{}
 		}
-		c.configs[p.Name][scopeKey{p.Route, p.Service}] = &pluginConfig{plugin: kind, id: p.ID, seq: seq, json: encodeConfig(config)}
+		c.configs[p.Name][scopeKey{p.Route, p.Service}] = &pluginConfig{plugin: kind, id: p.ID, seq: seq, json: encodeConfig(config), config: config}
 	}
 	return c
 }

@@ -2,6 +2,7 @@ package kongtest
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	kpp "github.com/Kong/go-pdk/server/kong_plugin_protocol"
@@ -33,12 +34,25 @@ func clientGetConsumer(x *exchange) []byte {
 	return message(x.consumer)
 }
 
-// clientLoadConsumer finds nobody: a configuration here has no consumers.
-func clientLoadConsumer(_ *exchange, spec *kpp.ConsumerSpec) ([]byte, error) {
-	if !kongconfig.IsUUID(spec.GetId()) && !spec.GetByUsername() {
+// clientLoadConsumer looks by id for what has the form of one, and then by username if that
+// is wanted; never by custom_id. Nobody is an empty answer.
+func clientLoadConsumer(x *exchange, spec *kpp.ConsumerSpec) ([]byte, error) {
+	isUUID := kongconfig.IsUUID(spec.GetId())
+	if !isUUID && !spec.GetByUsername() {
 		return nil, luaError("cannot load a consumer with an id that is not a uuid")
 	}
-	return nil, nil
+	consumers := x.worker.loaded.Load().consumers
+	i := slices.IndexFunc(consumers, func(c *kongconfig.Consumer) bool { return isUUID && c.ID == spec.GetId() })
+	if i < 0 && spec.GetByUsername() && spec.GetId() != "" {
+		i = slices.IndexFunc(consumers, func(c *kongconfig.Consumer) bool { return c.Username == spec.GetId() })
+	}
+	if i < 0 {
+		return nil, nil
+	}
+	c := consumers[i]
+	return message(&kpp.Consumer{
+		Id: c.ID, CreatedAt: x.g.started.Unix(), Username: c.Username, CustomId: c.CustomID, Tags: c.Tags,
+	}), nil
 }
 
 // clientAuthenticate takes consumers that Kong does not know, too. It sets no header.

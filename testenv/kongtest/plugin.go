@@ -20,6 +20,9 @@ type plugin struct {
 	schema   *kongconfig.Schema // of its configuration, as a subschema of Kong's plugins
 	socket   string
 	process  *process // nil when managed elsewhere
+
+	// access stands in for one of Kong's own plugins; nil for one with a server.
+	access func(x *exchange, config map[string]any) error
 }
 
 // dump is what a plugin prints for -dump.
@@ -140,4 +143,5 @@ type pluginConfig struct {
 	id     string // of the plugin entity
 	seq    int64  // __seq__, the number of this loading
 	json   []byte // what the plugin gets
+	config map[string]any
 }

@@ -239,7 +239,7 @@ func requestGetters(kong *pdk.PDK) (any, error) {
 	return out, nil
 }
 
-// authenticate takes a consumer, which may be null, and a credential.
+// authenticate takes a consumer and a credential; either may be null.
 func authenticate(kong *pdk.PDK, args []any) error {
 	member := func(i int, name string) string {
 		m, _ := args[i].(map[string]any)
@@ -249,6 +249,9 @@ func authenticate(kong *pdk.PDK, args []any) error {
 	var consumer *entities.Consumer
 	if args[0] != nil {
 		consumer = &entities.Consumer{Id: member(0, "id"), Username: member(0, "username")}
+	}
+	if args[1] == nil {
+		return kong.Client.Authenticate(consumer, nil)
 	}
 	return kong.Client.Authenticate(consumer, &client.AuthenticatedCredential{Id: member(1, "id"), ConsumerId: member(1, "consumer_id")})
 }

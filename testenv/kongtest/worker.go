@@ -40,7 +40,9 @@ func newWorker(g *Gateway) *worker {
 	w := &worker{g: g, rpcs: map[string]*rpc{}, instances: map[string]*instance{}}
 	functions := pdkFunctions()
 	for _, p := range g.plugins {
-		w.rpcs[p.name] = newRPC(p, g.cfg.PluginTimeout, functions)
+		if p.access == nil {
+			w.rpcs[p.name] = newRPC(p, g.cfg.PluginTimeout, functions)
+		}
 	}
 	return w
 }
@@ -151,6 +153,13 @@ func (w *worker) index() int {
 // runAccess runs the access phase of one plugin configuration. It leaves the outcome in
 // x.delayed: nil lets the request go on.
 func (w *worker) runAccess(ctx context.Context, x *exchange, c *pluginConfig) {
+	if c.plugin.access != nil {
+		if err := c.plugin.access(x, c.config); err != nil {
+			x.log(levelError, "[kong] init.lua:405 "+err.Error())
+			x.delayed = x.errorResponse(500, "")
+		}
+		return
+	}
 	err := w.handleEvent(ctx, x, c)
 	var failed rpcError
 	switch {

@@ -10,24 +10,27 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
-	"phantomtoken/testenv/accesstoken"
-	"phantomtoken/tokenexchange"
+	"phantomtoken/testenv/mcpserver/bearer"
 )
 
-// Config is what the server needs to know. All fields are required, except the last five.
+// Config is what the server needs to know. Issuer, Audience and APIURL are required; the
+// other fields say when they are.
 type Config struct {
 	Issuer   string // the gateway's issuer of phantom tokens
+	Sidecar  string // a second issuer: the sidecar, for servers that call this one with exchanged tokens; empty: none
 	Audience string // the name of this server in aud
 
-	APIURL      string // base URL of the stocks API
-	APIAudience string // its name, as the sidecar knows it
+	APIURL string // base URL of the stocks API, or of the egress proxy in its place
 
+	// These four are for a server that exchanges tokens itself. Without any of them, APIURL
+	// is the egress proxy.
+	APIAudience   string // name of the API, as the sidecar knows it
 	TokenEndpoint string // of the sidecar
 	ClientID      string // of this server at the sidecar
 	ClientSecret  string
 
-	// InsecureAllowHTTP accepts a TokenEndpoint of plain http on another machine, for a
-	// network that is trusted. Optional.
+	// InsecureAllowHTTP accepts TokenEndpoint and APIURL of plain http on another machine, for
+	// a network that is trusted. Optional.
 	InsecureAllowHTTP bool
 	// ResourceMetadataURL is where clients find the metadata of this server. The gateway
 	// answers for it; it stands in the challenge of this server too. Optional.
@@ -46,28 +49,24 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Transport == nil {
 		cfg.Transport = &http.Transport{Proxy: nil, IdleConnTimeout: 30 * time.Second}
 	}
-	verifier, err := accesstoken.New(accesstoken.Config{
-		Issuer: cfg.Issuer, Audience: cfg.Audience, Transport: cfg.Transport, Now: cfg.Now,
+	verifier, err := bearer.New(bearer.Config{
+		Issuers: []string{cfg.Issuer, cfg.Sidecar}, Audience: cfg.Audience,
+		Transport: cfg.Transport, Now: cfg.Now, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("configuring MCP server: %w", err)
 	}
-	exchange, err := tokenexchange.New(tokenexchange.Config{
-		Endpoint: cfg.TokenEndpoint, ClientID: cfg.ClientID, ClientSecret: cfg.ClientSecret,
-		Transport: cfg.Transport, InsecureAllowHTTP: cfg.InsecureAllowHTTP, Now: cfg.Now,
-	})
+	if cfg.Issuer == "" || cfg.APIURL == "" {
+		return nil, errors.New("configuring MCP server: expected the URLs of the gateway's issuer and of the stocks API, got an empty one")
+	}
+	api, err := cfg.way()
 	if err != nil {
 		return nil, fmt.Errorf("configuring MCP server: %w", err)
-	}
-	if cfg.APIURL == "" || cfg.APIAudience == "" {
-		return nil, errors.New("configuring MCP server: expected the URL and the audience of the stocks API, got an empty one")
 	}
 	server, err := newServer(&upstream{
-		url:      cfg.APIURL,
-		audience: cfg.APIAudience,
-		exchange: exchange,
+		url: cfg.APIURL,
 		http: &http.Client{
-			Transport:     cfg.Transport,
+			Transport:     api.transport,
 			Timeout:       10 * time.Second,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
@@ -75,12 +74,21 @@ func New(cfg Config) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuring MCP server: %w", err)
 	}
+	server.AddReceivingMiddleware(api.middleware)
 	handler := mcp.NewStreamableHTTPHandler(
 		func(*http.Request) *mcp.Server { return server },
 		&mcp.StreamableHTTPOptions{Stateless: true, PropagateRequestCancellation: true},
 	)
-	return auth.RequireBearerToken(authenticate(verifier, cfg.Logger), &auth.RequireBearerTokenOptions{
+	return auth.RequireBearerToken(verifier, &auth.RequireBearerTokenOptions{
 		ResourceMetadataURL: cfg.ResourceMetadataURL,
 		Scopes:              []string{scopeRead}, // every token for this server has it, more is up to the API
 	})(handler), nil
+}
+
+// way chooses how the API is called.
+func (c Config) way() (way, error) {
+	if c.APIAudience+c.TokenEndpoint+c.ClientID+c.ClientSecret == "" {
+		return byProxy(c)
+	}
+	return byLibrary(c)
 }

@@ -113,10 +113,7 @@ type tools struct {
 
 // ask makes one call to the API for the user of the tool call.
 func (t tools) ask(ctx context.Context, req *mcp.CallToolRequest, c call, out any) error {
-	token, err := phantomToken(req)
-	if err == nil {
-		err = t.api.do(ctx, token, c, out)
-	}
+	err := t.api.do(ctx, c, out)
 	if err != nil {
 		t.log.InfoContext(ctx, "tool refused", "tool", req.Params.Name, "err", err)
 	}
@@ -125,7 +122,7 @@ func (t tools) ask(ctx context.Context, req *mcp.CallToolRequest, c call, out an
 
 func (t tools) listStocks(ctx context.Context, req *mcp.CallToolRequest, _ noInput) (*mcp.CallToolResult, stocksapi.StockList, error) {
 	var out stocksapi.StockList
-	err := t.ask(ctx, req, call{method: http.MethodGet, path: "/stocks", scope: scopeRead}, &out)
+	err := t.ask(ctx, req, call{method: http.MethodGet, path: pathStocks}, &out)
 	return nil, out, err
 }
 
@@ -133,7 +130,7 @@ func (t tools) fetchStockPrices(ctx context.Context, req *mcp.CallToolRequest, i
 	out := pricesOutput{Prices: []price{}}
 	for i, symbol := range in.Symbols {
 		var stock stocksapi.Stock
-		if err := t.ask(ctx, req, call{method: http.MethodGet, path: "/stocks/" + url.PathEscape(symbol), scope: scopeRead}, &stock); err != nil {
+		if err := t.ask(ctx, req, call{method: http.MethodGet, path: pathStocks + "/" + url.PathEscape(symbol)}, &stock); err != nil {
 			return nil, pricesOutput{}, err
 		}
 		out.Prices = append(out.Prices, price{Symbol: stock.Symbol, Price: stock.Price, Currency: stock.Currency})
@@ -158,14 +155,14 @@ func (t tools) progress(ctx context.Context, req *mcp.CallToolRequest, symbol st
 
 func (t tools) readPortfolio(ctx context.Context, req *mcp.CallToolRequest, _ noInput) (*mcp.CallToolResult, stocksapi.Portfolio, error) {
 	var out stocksapi.Portfolio
-	err := t.ask(ctx, req, call{method: http.MethodGet, path: "/portfolio", scope: scopeRead}, &out)
+	err := t.ask(ctx, req, call{method: http.MethodGet, path: pathPortfolio}, &out)
 	return nil, out, err
 }
 
 func (t tools) placeOrder(ctx context.Context, req *mcp.CallToolRequest, in orderInput) (*mcp.CallToolResult, stocksapi.Order, error) {
 	var out stocksapi.Order
 	err := t.ask(ctx, req, call{
-		method: http.MethodPost, path: "/orders", scope: scopeTrade,
+		method: http.MethodPost, path: pathOrders,
 		body: stocksapi.OrderRequest{Symbol: in.Symbol, Side: in.Side, Quantity: in.Quantity},
 	}, &out)
 	return nil, out, err

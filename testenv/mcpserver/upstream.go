@@ -13,35 +13,32 @@ import (
 	"phantomtoken/tokenexchange"
 )
 
-// upstream calls the stocks API for the user of a phantom token.
+// upstream is the stocks API. Its client knows for whom a call is made by the context of the
+// tool call, see way.
 type upstream struct {
-	url      string
-	audience string
-	exchange *tokenexchange.Client
-	http     *http.Client
+	url  string
+	http *http.Client
 }
+
+// Paths of the API's operations.
+const (
+	pathStocks    = "/stocks"
+	pathPortfolio = "/portfolio"
+	pathOrders    = "/orders"
+)
 
 // call is one request to the API.
 type call struct {
 	method, path string
-	scope        string // the one scope the operation needs: no token gets more than its call
-	body         any    // nil: none
+	body         any // nil: none
 }
 
 // maxAnswer bounds what is read of an answer.
 const maxAnswer = 1 << 20
 
-// do makes the call with a token of its own and decodes the answer into out. The errors are
-// written for the model: they say what was refused and quote no token.
-func (u *upstream) do(ctx context.Context, phantom string, c call, out any) error {
-	issued, err := u.exchange.Exchange(ctx, tokenexchange.Request{
-		SubjectToken: phantom,
-		Audience:     []string{u.audience},
-		Scope:        []string{c.scope},
-	})
-	if err != nil {
-		return exchangeError(err)
-	}
+// do makes the call and decodes the answer into out. The errors are written for the model:
+// they say what was refused and quote no token.
+func (u *upstream) do(ctx context.Context, c call, out any) error {
 	var body io.Reader
 	if c.body != nil {
 		data, err := json.Marshal(c.body)
@@ -54,13 +51,12 @@ func (u *upstream) do(ctx context.Context, phantom string, c call, out any) erro
 	if err != nil {
 		return fmt.Errorf("building the request: %w", err)
 	}
-	req.Header.Set("Authorization", "Bearer "+issued.AccessToken)
 	if c.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	res, err := u.http.Do(req)
 	if err != nil {
-		return errors.New("the stocks API cannot be reached now, try again later")
+		return notSent(err)
 	}
 	defer res.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
@@ -68,7 +64,7 @@ func (u *upstream) do(ctx context.Context, phantom string, c call, out any) erro
 		return errors.New("the stocks API broke off its answer, try again later")
 	}
 	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated {
-		return refused(res.StatusCode, data)
+		return refused(res, data)
 	}
 	if err := json.Unmarshal(data, out); err != nil {
 		return errors.New("the stocks API gave an answer that is not the expected JSON")
@@ -76,24 +72,46 @@ func (u *upstream) do(ctx context.Context, phantom string, c call, out any) erro
 	return nil
 }
 
-// refused passes on what the API said.
-func refused(status int, body []byte) error {
+var (
+	errNoAPI      = errors.New("the stocks API cannot be reached now, try again later")
+	errNoTokenNow = errors.New("no token for the stocks API can be had now, try again later")
+)
+
+// refused passes on what the API said, or what the egress proxy said in its place.
+func refused(res *http.Response, body []byte) error {
 	var e stocksapi.Error
-	if json.Unmarshal(body, &e) != nil || e.Code == "" {
-		return fmt.Errorf("the stocks API refused the request with status %d", status)
+	if json.Unmarshal(body, &e) != nil {
+		e = stocksapi.Error{}
 	}
-	return fmt.Errorf("the stocks API refused the request with status %d, %s: %s", status, e.Code, e.Description)
+	switch own := res.Header.Get("Phantom-Error"); {
+	case own == "" && e.Code == "":
+		return fmt.Errorf("the stocks API refused the request with status %d", res.StatusCode)
+	case own == "":
+		return fmt.Errorf("the stocks API refused the request with status %d, %s: %s", res.StatusCode, e.Code, e.Description)
+	case res.StatusCode == http.StatusServiceUnavailable:
+		return errNoTokenNow
+	case res.StatusCode >= http.StatusInternalServerError:
+		return errNoAPI
+	}
+	return noToken(e.Code, e.Description)
 }
 
-// exchangeError says why there is no token for the API.
-func exchangeError(err error) error {
+func noToken(code, description string) error {
+	return fmt.Errorf("no token for the stocks API, %s: %s", code, description)
+}
+
+// notSent says why there was no answer: there is no token, or no API.
+func notSent(err error) error {
 	var e *tokenexchange.Error
 	switch {
 	case errors.Is(err, tokenexchange.ErrUnavailable):
-		return errors.New("no token for the stocks API can be had now, try again later")
+		return errNoTokenNow
 	case errors.As(err, &e):
-		return fmt.Errorf("no token for the stocks API, %s: %s", e.Code, e.Description)
-	default:
-		return fmt.Errorf("no token for the stocks API: %w", err)
+		return noToken(e.Code, e.Description)
+	case errors.Is(err, tokenexchange.ErrUnacceptable):
+		return fmt.Errorf("no token for the stocks API: %w", tokenexchange.ErrUnacceptable)
+	case errors.Is(err, tokenexchange.ErrNoToken):
+		return errors.New("the request carries no verified access token")
 	}
+	return errNoAPI
 }

@@ -5,5 +5,5 @@
 // The path of it: the program (server.mjs) and its dependencies (package.json, each with
 // version and checksum in package-lock.json) are carried in this package and installed once
 // into the user's cache folder (install.go); then started, stopped and started again
-// (server.go, process.go).
+// (server.go).
 package oidcprovider

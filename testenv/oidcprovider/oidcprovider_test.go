@@ -9,11 +9,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"phantomtoken/testenv"
 	"phantomtoken/testenv/agent"
 	"phantomtoken/testenv/oidcprovider"
+	"phantomtoken/testenv/probe"
 )
 
 // TestOIDCProvider says in sentences what the chain does with oidc-provider in the place of
@@ -107,7 +107,7 @@ func chain(t *testing.T, w *world) {
 	if got := lastBearer(t, all, "MCP client", testenv.Gateway, "/mcp"); got != access {
 		t.Error("the client sent another token than the one it has")
 	}
-	phantom := claimsOf(t, lastBearer(t, all, testenv.Gateway, testenv.MCPServer, "/mcp"))
+	_, phantom := probe.Decode(t, lastBearer(t, all, testenv.Gateway, testenv.MCPServer, "/mcp"))
 	for name, want := range map[string]any{
 		"iss": w.PhantomIssuer, "aud": testenv.MCPAudience, "sub": oidcprovider.John, "scope": "stocks/read",
 		"region": "USA", "client_type": "mcp", "client_assurance_level": 1.0,
@@ -116,7 +116,7 @@ func chain(t *testing.T, w *world) {
 			t.Errorf("phantom token: %s: got %v, want %v", name, phantom[name], want)
 		}
 	}
-	exchanged := claimsOf(t, lastBearer(t, all, testenv.MCPServer, testenv.StocksAPI, "/stocks"))
+	_, exchanged := probe.Decode(t, lastBearer(t, all, testenv.MCPServer, testenv.StocksAPI, "/stocks"))
 	for name, want := range map[string]any{
 		"iss": w.SidecarURL, "aud": testenv.APIAudience, "sub": oidcprovider.John, "region": "USA",
 	} {
@@ -129,12 +129,12 @@ func chain(t *testing.T, w *world) {
 func issuerAlone(t *testing.T, w *world) {
 	w.load(t, fromEnvironment, minted)
 	token := w.register(t).token(t, oidcprovider.Jane, w.MCPURL)
-	wantStatus(t, w.ask(t, token), http.StatusNoContent)
-	phantom, _ := w.lastArrived()
-	if claims := claimsOf(t, phantom); claims["sub"] != oidcprovider.Jane || claims["region"] != "Europe" {
+	probe.WantStatus(t, w.ask(t, token), http.StatusNoContent)
+	phantom, _ := w.upstream.Last()
+	if _, claims := probe.Decode(t, phantom); claims["sub"] != oidcprovider.Jane || claims["region"] != "Europe" {
 		t.Errorf("phantom token: got sub %v, region %v; want Jane, Europe", claims["sub"], claims["region"])
 	}
-	wantInvalidToken(t, w.ask(t, "never-issued"))
+	probe.WantInvalidToken(t, w.ask(t, "never-issued"))
 }
 
 // otherModes wants of oidc-provider what Keycloak has: a JWT beside the answer to an
@@ -150,8 +150,8 @@ func otherModes(t *testing.T, w *world) {
 		t.Run(tt.name, func(t *testing.T) {
 			w.load(t, fromEnvironment, tt.phantom)
 			before := len(w.Log.String())
-			wantStatus(t, w.ask(t, token), http.StatusInternalServerError)
-			w.wantLog(t, before, "phantom_token.mode", tt.want)
+			probe.WantStatus(t, w.ask(t, token), http.StatusInternalServerError)
+			probe.WantLog(t, w.Log, before, "phantom_token.mode", tt.want)
 		})
 	}
 }
@@ -162,9 +162,9 @@ func otherResource(t *testing.T, w *world) {
 	if got := w.introspect(t, token); got["active"] != true || got["aud"] != w.OtherResource {
 		t.Fatalf("introspection: got active %v, aud %v; want a good token for the other resource", got["active"], got["aud"])
 	}
-	_, before := w.lastArrived()
-	wantInvalidToken(t, w.ask(t, token))
-	if _, after := w.lastArrived(); after != before {
+	_, before := w.upstream.Last()
+	probe.WantInvalidToken(t, w.ask(t, token))
+	if _, after := w.upstream.Last(); after != before {
 		t.Error("the request reached the upstream")
 	}
 }
@@ -175,18 +175,18 @@ func noResource(t *testing.T, w *world) {
 	if got := w.introspect(t, token); got["active"] != true || got["aud"] != nil {
 		t.Fatalf("introspection: got active %v, aud %v; want a good token without an audience", got["active"], got["aud"])
 	}
-	wantInvalidToken(t, w.ask(t, token))
+	probe.WantInvalidToken(t, w.ask(t, token))
 }
 
 func twoResources(t *testing.T, w *world) {
 	c := w.register(t)
 	result, verifier := c.authorize(t, oidcprovider.John, map[string]string{"resource": w.MCPURL})
-	a := w.post(t, w.provider.TokenEndpoint(), url.Values{
+	a := w.outside.Post(t, w.provider.TokenEndpoint(), url.Values{
 		"grant_type": {"authorization_code"}, "client_id": {c.id}, "code": {result.Get("code")}, "redirect_uri": {redirect},
 		"code_verifier": {verifier}, "resource": {w.MCPURL, w.OtherResource},
 	})
-	wantStatus(t, a, http.StatusBadRequest)
-	if got := a.object()["error"]; got != "invalid_target" {
+	probe.WantStatus(t, a, http.StatusBadRequest)
+	if got := a.Object()["error"]; got != "invalid_target" {
 		t.Errorf("error: got %v, want invalid_target", got)
 	}
 }
@@ -226,7 +226,7 @@ func registrations(t *testing.T, w *world) {
 		{"TokensWithoutAUser", `{"redirect_uris": [], "response_types": [], "grant_types": ["client_credentials"]}`, http.StatusBadRequest},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			wantStatus(t, w.do(t, w.provider.RegistrationEndpoint(), "application/json", tt.body), tt.status)
+			probe.WantStatus(t, w.registration(t, tt.body), tt.status)
 		})
 	}
 }
@@ -234,14 +234,14 @@ func registrations(t *testing.T, w *world) {
 // strangersMayNotIntrospect has a client ask that registered itself with a secret, which by
 // default may ask about any token.
 func strangersMayNotIntrospect(t *testing.T, w *world) {
-	stranger := w.do(t, w.provider.RegistrationEndpoint(), "application/json", `{"client_name": "Stranger", "redirect_uris": ["`+redirect+`"],
-		"grant_types": ["authorization_code"], "response_types": ["code"], "token_endpoint_auth_method": "client_secret_post"}`).object()
+	stranger := w.registration(t, `{"client_name": "Stranger", "redirect_uris": ["`+redirect+`"],
+		"grant_types": ["authorization_code"], "response_types": ["code"], "token_endpoint_auth_method": "client_secret_post"}`).Object()
 	id, _ := stranger["client_id"].(string)
 	secret, _ := stranger["client_secret"].(string)
-	a := w.post(t, w.provider.IntrospectionEndpoint(), url.Values{"token": {tokenOf(t, w.john)}, "client_id": {id}, "client_secret": {secret}})
-	wantStatus(t, a, http.StatusOK)
-	if got := a.object(); got["active"] != false || len(got) != 1 {
-		t.Errorf("got %s, want nothing but that the token is not active", a.body)
+	a := w.outside.Post(t, w.provider.IntrospectionEndpoint(), url.Values{"token": {tokenOf(t, w.john)}, "client_id": {id}, "client_secret": {secret}})
+	probe.WantStatus(t, a, http.StatusOK)
+	if got := a.Object(); got["active"] != false || len(got) != 1 {
+		t.Errorf("got %s, want nothing but that the token is not active", a.Body)
 	}
 }
 
@@ -249,43 +249,19 @@ func revoked(t *testing.T, w *world) {
 	w.load(t, fromEnvironment, minted)
 	c := w.register(t)
 	token := c.token(t, oidcprovider.John, w.MCPURL)
-	wantStatus(t, w.ask(t, token), http.StatusNoContent)
-	wantStatus(t, w.post(t, w.provider.RevocationEndpoint(), url.Values{"token": {token}, "client_id": {c.id}}), http.StatusOK)
-	wantInvalidToken(t, w.ask(t, token))
+	probe.WantStatus(t, w.ask(t, token), http.StatusNoContent)
+	probe.WantStatus(t, w.outside.Post(t, w.provider.RevocationEndpoint(), url.Values{"token": {token}, "client_id": {c.id}}), http.StatusOK)
+	probe.WantInvalidToken(t, w.ask(t, token))
 }
 
 func wrongSecret(t *testing.T, w *world) {
 	token := w.register(t).token(t, oidcprovider.John, w.MCPURL)
 	w.load(t, "not-the-secret-of-the-gateway", minted)
 	before := len(w.Log.String())
-	wantTrouble(t, w.ask(t, token))
-	w.wantLog(t, before, "answers 401 to the gateway itself", "client_secret")
+	probe.WantTrouble(t, w.ask(t, token))
+	probe.WantLog(t, w.Log, before, "answers 401 to the gateway itself", "client_secret")
 	w.load(t, fromEnvironment, minted)
-	wantStatus(t, w.ask(t, token), http.StatusNoContent)
-}
-
-// wantLog waits for a line in the log, after so many bytes, that has all the words. Lines of
-// the plugin arrive a moment after its answers.
-func (w *world) wantLog(t *testing.T, after int, words ...string) {
-	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
-	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		log := w.Log.String()[after:]
-		for line := range strings.Lines(log) {
-			if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
-				return
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Errorf("log: got %s, want a line with %q", log, words)
-			return
-		}
-	}
+	probe.WantStatus(t, w.ask(t, token), http.StatusNoContent)
 }
 
 // stopped ends the provider while a client is at work.
@@ -307,7 +283,7 @@ func stopped(t *testing.T, w *world) {
 	if text, refused, err := w.john.Call(t.Context(), "list_stocks", nil); err != nil || refused || !strings.Contains(text, "ACME") {
 		t.Errorf("a known user: got %s, refused %t, %v; want stocks", text, refused, err)
 	}
-	wantTrouble(t, w.ask(t, unseen))
+	probe.WantTrouble(t, w.ask(t, unseen))
 }
 
 func restarted(t *testing.T, w *world) {
@@ -316,10 +292,10 @@ func restarted(t *testing.T, w *world) {
 		t.Fatal(err)
 	}
 	// For what is cached the gateway does not ask: the delay of a revocation.
-	wantStatus(t, w.ask(t, forgotten), http.StatusOK)
+	probe.WantStatus(t, w.ask(t, forgotten), http.StatusOK)
 	w.load(t, fromEnvironment, minted)
-	wantInvalidToken(t, w.ask(t, forgotten))
-	wantStatus(t, w.ask(t, w.register(t).token(t, oidcprovider.John, w.MCPURL)), http.StatusNoContent)
+	probe.WantInvalidToken(t, w.ask(t, forgotten))
+	probe.WantStatus(t, w.ask(t, w.register(t).token(t, oidcprovider.John, w.MCPURL)), http.StatusNoContent)
 }
 
 func cleanLog(t *testing.T, w *world) {

@@ -8,6 +8,13 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"phantomtoken/testenv/subprocess"
+)
+
+const (
+	readyTimeout = 30 * time.Second // a second, but for a busy machine
+	stopTimeout  = 10 * time.Second
 )
 
 // The users that server.mjs knows. Its page to sign in takes any password.
@@ -34,7 +41,7 @@ type Server struct {
 	cfg     Config
 	folder  string
 	client  *http.Client
-	process *process // nil while stopped
+	process *subprocess.Process // nil while stopped
 }
 
 // Start starts an oidc-provider and returns when it is ready. ctx bounds the start; Close
@@ -73,10 +80,13 @@ func (s *Server) Resume(ctx context.Context) (err error) {
 		"RESOURCES=" + strings.Join(s.cfg.Resources, " "),
 		"API_GATEWAY_CLIENT_SECRET=" + s.cfg.ClientSecret,
 	}
-	if s.process, err = startProcess(s.folder, env, s.cfg.Log); err != nil {
+	s.process, err = subprocess.Start(subprocess.Config{
+		Name: "oidc-provider", Path: "node", Args: []string{"server.mjs"}, Dir: s.folder, Env: env, Output: s.cfg.Log, Leash: true,
+	})
+	if err != nil {
 		return err
 	}
-	return s.process.ready(ctx, s.client, s.Issuer()+"/.well-known/openid-configuration")
+	return s.process.Ready(ctx, s.client, s.Issuer()+"/.well-known/openid-configuration", readyTimeout)
 }
 
 // Stop ends the process and waits for it. The server can be started again with Resume.
@@ -84,7 +94,7 @@ func (s *Server) Stop() error {
 	if s.process == nil {
 		return nil
 	}
-	err := s.process.stop()
+	err := s.process.Stop(stopTimeout)
 	s.process = nil
 	return err
 }

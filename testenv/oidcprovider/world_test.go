@@ -3,24 +3,19 @@
 package oidcprovider_test
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"phantomtoken/testenv"
 	"phantomtoken/testenv/agent"
 	"phantomtoken/testenv/oidcprovider"
+	"phantomtoken/testenv/probe"
 	"phantomtoken/testenv/recorder"
 )
 
@@ -30,12 +25,10 @@ type world struct {
 	*testenv.Stack
 	provider   *oidcprovider.Server
 	secret     string // of api-gateway-client
-	outside    *http.Client
+	outside    *probe.Caller
 	john, jane *agent.Agent
 
-	upstream *httptest.Server // an MCP server of which only the token counts
-	mu       sync.Mutex
-	arrived  []string // tokens that reached upstream
+	upstream *probe.Upstream
 }
 
 func start(t *testing.T) *world {
@@ -50,10 +43,10 @@ func start(t *testing.T) *world {
 	gateway := "http://" + addresses[0]
 	w := &world{secret: rand.Text()}
 	var err error
-	log := &lockedBuffer{}
+	log := &testenv.Log{}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the log of oidc-provider ends with\n%s", tail(log.String()))
+			t.Logf("the log of oidc-provider ends with\n%s", probe.Tail(log.String()))
 		}
 	})
 	w.provider, err = oidcprovider.Start(t.Context(), oidcprovider.Config{
@@ -86,33 +79,11 @@ func start(t *testing.T) *world {
 			t.Errorf("closing the stack: %v", err)
 		}
 		if t.Failed() {
-			t.Logf("the log of the chain ends with\n%s", tail(w.Log.String()))
+			t.Logf("the log of the chain ends with\n%s", probe.Tail(w.Log.String()))
 		}
 	})
-	transport := &http.Transport{Proxy: nil}
-	t.Cleanup(transport.CloseIdleConnections)
-	w.outside = &http.Client{Transport: transport, Timeout: 30 * time.Second}
-	w.upstream = httptest.NewServer(http.HandlerFunc(w.receive))
-	t.Cleanup(w.upstream.Close)
+	w.outside, w.upstream = probe.NewCaller(t), probe.NewUpstream(t)
 	return w
-}
-
-// receive keeps the token of a request that the gateway let through.
-func (w *world) receive(rw http.ResponseWriter, r *http.Request) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.arrived = append(w.arrived, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
-	rw.WriteHeader(http.StatusNoContent)
-}
-
-// lastArrived is the token that reached the upstream last, and how many have.
-func (w *world) lastArrived() (token string, n int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if n = len(w.arrived); n > 0 {
-		token = w.arrived[n-1]
-	}
-	return token, n
 }
 
 // connect connects an MCP client that knows only the URL of the gateway.
@@ -134,7 +105,7 @@ func (w *world) load(t *testing.T, secret, phantom string) {
 	err := w.Gateway.Reload([]byte(`_format_version: "3.0"
 services:
 - name: mcp
-  url: ` + w.upstream.URL + `
+  url: ` + w.upstream.URL() + `
   plugins:
   - name: phantom-token
     config:
@@ -165,52 +136,16 @@ const (
 	exchanged = `{mode: exchange, audience: https://mcp.internal.example}`
 )
 
-// answer is a response with its body read.
-type answer struct {
-	status int
-	header http.Header
-	body   string
-}
-
-// object is the body as a JSON object, or nil.
-func (a answer) object() map[string]any {
-	var out map[string]any
-	_ = json.Unmarshal([]byte(a.body), &out)
-	return out
-}
-
-func (w *world) do(t *testing.T, address, contentType, body string, header ...string) answer {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", contentType)
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	res, err := w.outside.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer{res.StatusCode, res.Header, string(data)}
-}
-
 // ask sends an MCP request with a token through the gateway.
-func (w *world) ask(t *testing.T, token string) answer {
+func (w *world) ask(t *testing.T, token string) probe.Answer {
 	t.Helper()
-	return w.do(t, w.MCPURL, "application/json", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`,
-		"Accept", "application/json, text/event-stream", "MCP-Protocol-Version", "2025-11-25", "Authorization", "Bearer "+token)
+	return w.outside.AskMCP(t, w.MCPURL, token)
 }
 
-func (w *world) post(t *testing.T, endpoint string, form url.Values, header ...string) answer {
+// registration sends the registration of a client.
+func (w *world) registration(t *testing.T, body string) probe.Answer {
 	t.Helper()
-	return w.do(t, endpoint, "application/x-www-form-urlencoded", form.Encode(), header...)
+	return w.outside.Do(t, http.MethodPost, w.provider.RegistrationEndpoint(), body, "Content-Type", "application/json")
 }
 
 const redirect = "http://127.0.0.1:43210/callback"
@@ -223,11 +158,11 @@ type client struct {
 
 func (w *world) register(t *testing.T) *client {
 	t.Helper()
-	a := w.do(t, w.provider.RegistrationEndpoint(), "application/json", `{"client_name": "Native application", "application_type": "native",
+	a := w.registration(t, `{"client_name": "Native application", "application_type": "native",
 		"redirect_uris": ["`+redirect+`"], "grant_types": ["authorization_code"], "response_types": ["code"], "token_endpoint_auth_method": "none"}`)
-	id, _ := a.object()["client_id"].(string)
-	if a.status != http.StatusCreated || id == "" {
-		t.Fatalf("registration: got status %d, %s; want 201", a.status, a.body)
+	id, _ := a.Object()["client_id"].(string)
+	if a.Status != http.StatusCreated || id == "" {
+		t.Fatalf("registration: got status %d, %s; want 201", a.Status, a.Body)
 	}
 	return &client{w, id}
 }
@@ -271,10 +206,10 @@ func (c *client) token(t *testing.T, user, resource string) string {
 	if resource != "" {
 		form.Set("resource", resource)
 	}
-	a := c.w.post(t, c.w.provider.TokenEndpoint(), form)
-	token, _ := a.object()["access_token"].(string)
+	a := c.w.outside.Post(t, c.w.provider.TokenEndpoint(), form)
+	token, _ := a.Object()["access_token"].(string)
 	if token == "" {
-		t.Fatalf("token endpoint: got status %d, %s; want a token", a.status, a.body)
+		t.Fatalf("token endpoint: got status %d, %s; want a token", a.Status, a.Body)
 	}
 	return token
 }
@@ -283,9 +218,9 @@ func (c *client) token(t *testing.T, user, resource string) string {
 func (w *world) introspect(t *testing.T, token string) map[string]any {
 	t.Helper()
 	basic := base64.StdEncoding.EncodeToString([]byte("api-gateway-client:" + w.secret))
-	a := w.post(t, w.provider.IntrospectionEndpoint(), url.Values{"token": {token}}, "Authorization", "Basic "+basic)
-	wantStatus(t, a, http.StatusOK)
-	return a.object()
+	a := w.outside.Post(t, w.provider.IntrospectionEndpoint(), url.Values{"token": {token}}, "Authorization", "Basic "+basic)
+	probe.WantStatus(t, a, http.StatusOK)
+	return a.Object()
 }
 
 func tokenOf(t *testing.T, a *agent.Agent) string {
@@ -295,24 +230,6 @@ func tokenOf(t *testing.T, a *agent.Agent) string {
 		t.Fatal(err)
 	}
 	return token
-}
-
-// claimsOf reads the payload of a JWT.
-func claimsOf(t *testing.T, token string) map[string]any {
-	t.Helper()
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		t.Fatalf("expected a JWT, got a token of %d parts", len(parts))
-	}
-	data, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out map[string]any
-	if err := json.Unmarshal(data, &out); err != nil {
-		t.Fatal(err)
-	}
-	return out
 }
 
 // lastBearer is the token of the last request between two parties to a path.
@@ -335,54 +252,4 @@ func (w *world) take(t *testing.T) []*recorder.Exchange {
 		t.Fatal(err)
 	}
 	return out
-}
-
-func wantStatus(t *testing.T, a answer, want int) {
-	t.Helper()
-	if a.status != want {
-		t.Errorf("status: got %d, want %d; challenge %q, body %.300s", a.status, want, a.header.Get("WWW-Authenticate"), a.body)
-	}
-}
-
-// wantInvalidToken is what a client must see to sign its user in again.
-func wantInvalidToken(t *testing.T, a answer) {
-	t.Helper()
-	wantStatus(t, a, http.StatusUnauthorized)
-	if challenge := a.header.Get("WWW-Authenticate"); !strings.HasPrefix(challenge, `Bearer error="invalid_token"`) {
-		t.Errorf("WWW-Authenticate: got %s, want error invalid_token", challenge)
-	}
-}
-
-// wantTrouble is what a client must see while nobody can say what its token is worth: no
-// challenge, or it would throw the token away.
-func wantTrouble(t *testing.T, a answer) {
-	t.Helper()
-	wantStatus(t, a, http.StatusServiceUnavailable)
-	if a.header.Get("WWW-Authenticate") != "" || a.header.Get("Retry-After") == "" {
-		t.Errorf("got challenge %q, Retry-After %q; want none and a time", a.header.Get("WWW-Authenticate"), a.header.Get("Retry-After"))
-	}
-}
-
-// tail is the end of a log, for failures.
-func tail(s string) string {
-	all := strings.Split(strings.TrimSpace(s), "\n")
-	return strings.Join(all[max(0, len(all)-30):], "\n")
-}
-
-// lockedBuffer keeps what a process prints.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

@@ -25,12 +25,13 @@ import (
 type program struct {
 	pkg, name string
 	limit     int64 // bytes; 0: none
+	stripped  bool  // built without symbols
 }
 
 var (
 	programs = [...]program{
 		{pkg: "./kong-plugin", name: "phantom-token"},
-		{pkg: "./sidecar", name: "token-exchange-sidecar", limit: 20_000_000},
+		{pkg: "./sidecar", name: "token-exchange-sidecar", limit: 20_000_000, stripped: true},
 	}
 	machines = [...]struct {
 		arch string
@@ -110,7 +111,11 @@ type build struct {
 
 func (b build) program(ctx context.Context, p program, arch string) (string, error) {
 	file := filepath.Join(b.to, arch, p.name)
-	cmd := exec.CommandContext(ctx, "go", append(flags[:], "-o", file, p.pkg)...)
+	args := flags[:]
+	if p.stripped {
+		args = append(args, "-ldflags=-s -w")
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, "-o", file, p.pkg)...)
 	cmd.Dir = b.folder
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=")
 	if b.cache != "" {

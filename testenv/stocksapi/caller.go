@@ -15,6 +15,7 @@ import (
 type caller struct {
 	subject string
 	scopes  []string
+	actors  []actor // who acts, and for whom before that; none for a client of the user's own
 
 	Region         string `json:"region"`
 	ClientType     string `json:"client_type"`
@@ -55,12 +56,16 @@ func (a *api) authenticate(r *http.Request) (*caller, *refusal) {
 		return nil, &refusal{status: http.StatusServiceUnavailable, code: "temporarily_unavailable", description: "Access tokens cannot be verified now", cause: err}
 	}
 	c := &caller{subject: verified.Subject, scopes: verified.Scopes}
-	if err := verified.Claims(c); err != nil {
+	var act struct {
+		Act *actor `json:"act"`
+	}
+	if err := errors.Join(verified.Claims(c), verified.Claims(&act)); err != nil {
 		return nil, &refusal{
 			status: http.StatusUnauthorized, code: "invalid_token", challenge: true, cause: err,
-			description: "Expected region and client_type as strings and client_assurance_level as a whole number",
+			description: "Expected region and client_type as strings, client_assurance_level as a whole number and act as objects",
 		}
 	}
+	c.actors = act.Act.chain()
 	return c, nil
 }
 
@@ -79,11 +84,17 @@ func readingPortfolio(c *caller) *refusal {
 	return c.needs(scopeRead)
 }
 
-func trading(c *caller) *refusal {
+func (a *api) trading(c *caller) *refusal {
 	if c.ClientType == "mcp" {
 		return &refusal{
 			status: http.StatusForbidden, code: "access_denied",
 			description: "Orders are not accepted from clients of client_type mcp",
+		}
+	}
+	if a.cfg.OrdersThrough != "" && len(c.actors) > 0 && !c.actors[0].is(a.cfg.OrdersThrough, a.cfg.Issuer) {
+		return &refusal{
+			status: http.StatusForbidden, code: "access_denied",
+			description: fmt.Sprintf("Orders are accepted through %s alone, not through %q", a.cfg.OrdersThrough, c.actors[0].name()),
 		}
 	}
 	return c.needs(scopeTrade)

@@ -14,12 +14,15 @@ import (
 
 // Config is what the API needs to know. Issuer and Audience are required.
 type Config struct {
-	Issuer    string            // whose tokens are trusted: the sidecar
-	Gateway   string            // a second issuer: the gateway, for clients that come through it; empty: none
-	Audience  string            // the name of this API in aud
-	Transport http.RoundTripper // fetches the issuer's keys; nil: one of its own
-	Now       func() time.Time  // nil: time.Now
-	Logger    *slog.Logger      // nil: discard
+	Issuer   string // whose tokens are trusted: the sidecar
+	Gateway  string // a second issuer: the gateway, for clients that come through it; empty: none
+	Audience string // the name of this API in aud
+	// OrdersThrough is the one server whose orders are accepted, by its name at Issuer: sub of
+	// the current actor. Empty: any. Clients of the user's own, without act, are not meant.
+	OrdersThrough string
+	Transport     http.RoundTripper // fetches the issuer's keys; nil: one of its own
+	Now           func() time.Time  // nil: time.Now
+	Logger        *slog.Logger      // nil: discard
 }
 
 type api struct {
@@ -53,7 +56,7 @@ func New(cfg Config) (http.Handler, error) {
 	mux.Handle("GET /stocks", a.guard(reading, a.list))
 	mux.Handle("GET /stocks/{symbol}", a.guard(reading, a.fetch))
 	mux.Handle("GET /portfolio", a.guard(readingPortfolio, a.portfolio))
-	mux.Handle("POST /orders", a.guard(trading, a.order))
+	mux.Handle("POST /orders", a.guard(a.trading, a.order))
 	return mux, nil
 }
 
@@ -62,6 +65,9 @@ func (a *api) guard(may allow, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, no := a.authenticate(r)
 		if no == nil {
+			actors := actorNames(c.actors)
+			a.log.InfoContext(r.Context(), "request authenticated", "operation", r.Pattern, "actors", actors)
+			showActors(w.Header(), actors)
 			no = may(c)
 		}
 		if no != nil {

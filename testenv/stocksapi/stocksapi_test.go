@@ -1,8 +1,10 @@
 package stocksapi_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -25,6 +27,7 @@ type token struct {
 	assurance int
 	audience  string
 	expired   bool
+	act       any
 }
 
 func TestOperations(t *testing.T) {
@@ -115,6 +118,56 @@ func TestChallenges(t *testing.T) {
 	}
 }
 
+// The API shows the whole chain of actors and decides by the current one (RFC 8693 §4.1).
+//
+// Covers: TX-37
+func TestActors(t *testing.T) {
+	api := start(t)
+	issuer := api.issuer.URL()
+	const order = `{"symbol":"ACME","side":"buy","quantity":3}`
+	link := func(sub, iss string, before any) map[string]any {
+		act := map[string]any{"sub": sub, "iss": iss}
+		if before != nil {
+			act["act"] = before
+		}
+		return act
+	}
+	agent := link("agent", "https://gw.example/phantom", nil)
+	tests := []struct {
+		name       string
+		act        any
+		wantStatus int
+		wantActors string
+		wantText   string
+	}{
+		{"NobodyActs", nil, 201, "", `"order_id"`},
+		{"TheServer", link("mcp-server", issuer, agent), 201, `"mcp-server", "agent"`, `"order_id"`},
+		{"AnotherServer", link("advisor", issuer, agent), 403, `"advisor", "agent"`, `Orders are accepted through mcp-server alone, not through \"advisor\"`},
+		{"AnotherServerBehindTheServer", link("advisor", issuer, link("mcp-server", issuer, agent)), 403, `"advisor", "mcp-server", "agent"`, "access_denied"},
+		{"PriorActorsDoNotDecide", link("mcp-server", issuer, link("advisor", issuer, agent)), 201, `"mcp-server", "advisor", "agent"`, `"order_id"`},
+		{"RejectsSameNameOfAnotherIssuer", link("mcp-server", "https://gw.example/phantom", nil), 403, `"mcp-server"`, "access_denied"},
+		{"ActorNamedByClientID", map[string]any{"client_id": "agent"}, 403, `"agent"`, `through \"agent\"`},
+		{"NameThatLooksLikeAnotherField", link("a\r\nX-Admin: \"1\"", issuer, nil), 403, `"a\r\nX-Admin: \"1\""`, "access_denied"},
+		{"ActThatIsNoObject", "mcp-server", 401, "", "act as objects"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			api.log.Reset()
+			token := api.token(t, token{scope: "stocks/trade", region: "USA", client: "backend", act: tt.act})
+			res, body := api.do(t, "POST", "/orders", order, "Bearer "+token)
+			if res.StatusCode != tt.wantStatus || !strings.Contains(body, tt.wantText) {
+				t.Errorf("got %d %s, want %d with %s", res.StatusCode, body, tt.wantStatus, tt.wantText)
+			}
+			if got := res.Header.Get(stocksapi.HeaderActors); got != tt.wantActors {
+				t.Errorf("%s: got %s, want %s", stocksapi.HeaderActors, got, tt.wantActors)
+			}
+			if logged := strings.Contains(api.log.String(), "request authenticated"); logged != (tt.wantStatus != 401) {
+				t.Errorf("a line with the chain: got %t; log %s", logged, api.log)
+			}
+		})
+	}
+}
+
 func TestIssuerDown(t *testing.T) {
 	api := start(t)
 	api.issuer.Down(true)
@@ -135,18 +188,22 @@ type running struct {
 	issuer *issuertest.Issuer
 	url    string
 	client *http.Client
+	log    *bytes.Buffer // requests come one at a time
 }
 
 func start(t *testing.T) *running {
 	t.Helper()
 	issuer := issuertest.Start(t)
-	handler, err := stocksapi.New(stocksapi.Config{Issuer: issuer.URL(), Audience: audience})
+	var log bytes.Buffer
+	handler, err := stocksapi.New(stocksapi.Config{
+		Issuer: issuer.URL(), Audience: audience, OrdersThrough: "mcp-server", Logger: slog.New(slog.NewTextHandler(&log, nil)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	return &running{issuer, server.URL, server.Client()}
+	return &running{issuer, server.URL, server.Client(), &log}
 }
 
 func (r *running) token(t *testing.T, d token) string {
@@ -168,6 +225,9 @@ func (r *running) token(t *testing.T, d token) string {
 	}
 	if d.client != "" {
 		out.Extra["client_type"] = d.client
+	}
+	if d.act != nil {
+		out.Extra["act"] = d.act
 	}
 	if d.assurance != 0 {
 		out.Extra["client_assurance_level"] = d.assurance

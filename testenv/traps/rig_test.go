@@ -83,6 +83,7 @@ type rig struct {
 	gw   *kongtest.Gateway
 	log  *syncBuffer
 	host string // Host header the client sends
+	yaml string // kong.yml
 
 	mu       sync.Mutex
 	upstream []*http.Request // as received, bodies read
@@ -97,6 +98,8 @@ type options struct {
 	env        map[string]string // further variables for vault references
 	noDefault  bool              // config holds the whole plugin configuration
 	noExchange bool              // the authorization server does not let the gateway exchange tokens
+	beside     string            // further plugins of the service, as elements of a list
+	entities   string            // further top-level members of kong.yml
 	override   string            // top-level lines "name: value" that replace those of the default
 }
 
@@ -165,13 +168,14 @@ phantom_token:
 	}
 	config = replaceKeys(config, strings.ReplaceAll(o.override, "KEY", key))
 	config = strings.ReplaceAll(config, "ISSUER", r.idp.Issuer())
-	yaml := fmt.Sprintf(`_format_version: "3.0"
+	r.yaml = fmt.Sprintf(`_format_version: "3.0"
 services:
 - name: mcp
   url: %s
   plugins:
   - name: phantom-token
     config:
+%s
 %s
   routes:
   - name: mcp
@@ -183,14 +187,15 @@ services:
   - name: open
     paths: ["/unprotected"]
     strip_path: false
-`, up.URL, indent(config, "      "), up.URL)
+%s
+`, up.URL, indent(config, "      "), indent(o.beside, "  "), up.URL, o.entities)
 
 	env := map[string]string{"GATEWAY_CLIENT_SECRET": clientSecret}
 	for k, v := range o.env {
 		env[k] = v
 	}
 	r.gw, err = kongtest.Start(ctx, kongtest.Config{
-		YAML: []byte(yaml), Plugins: map[string]string{"phantom-token": pluginBinary}, Env: env, Log: r.log,
+		YAML: []byte(r.yaml), Plugins: map[string]string{"phantom-token": pluginBinary}, Env: env, Log: r.log,
 	})
 	if err != nil {
 		t.Fatalf("starting the gateway: %v\n%s", err, r.log)

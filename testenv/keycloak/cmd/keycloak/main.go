@@ -31,6 +31,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	realm := flags.String("realm", "deploy/keycloak/mcp-realm.json", "file with the realm to import")
 	resource := flags.String("resource", "http://127.0.0.1:8000/mcp", "URL of the MCP server, as clients know it")
+	advisor := flags.String("advisor", "http://127.0.0.1:8000/advisor/mcp", "URL of the second MCP server")
+	api := flags.String("api", "http://127.0.0.1:8000/api", "URL of the API for clients that speak no MCP")
 	listen := flags.String("listen", "127.0.0.1:8180", "address for clients and browsers")
 	management := flags.String("management", "127.0.0.1:8190", "address of the management interface")
 	fetch := flags.Bool("fetch", false, "fetch, check and build Keycloak, and start nothing")
@@ -55,6 +57,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	env := map[string]string{
 		"MCP_RESOURCE_URL":          *resource,
+		"ADVISOR_RESOURCE_URL":      *advisor,
+		"API_RESOURCE_URL":          *api,
 		"API_GATEWAY_CLIENT_SECRET": rand.Text(),
 		"MCP_SERVER_CLIENT_SECRET":  rand.Text(),
 		"DEMO_USER_PASSWORD":        strings.ToLower(rand.Text()[:12]),

@@ -54,6 +54,26 @@ func TestRunNeedsASecret(t *testing.T) {
 	}
 }
 
+// Without a token endpoint the token that was received goes to the API's URL: a slip must not
+// lead there.
+func TestRunThroughProxy(t *testing.T) {
+	for name, value := range map[string]string{
+		"LISTEN": "127.0.0.1:0", "ISSUER": "http://127.0.0.1:1/phantom", "AUDIENCE": "https://mcp.example", "API_URL": "http://127.0.0.1:9201",
+	} {
+		t.Setenv("MCP_SERVER_"+name, value)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	logger := slog.New(slog.DiscardHandler)
+	if err := run(ctx, logger); err != nil {
+		t.Errorf("without credentials: got %v, want nil", err)
+	}
+	t.Setenv("MCP_SERVER_CLIENT_SECRET", "a-secret-of-the-server")
+	if err := run(ctx, logger); err == nil || !strings.Contains(err.Error(), "MCP_SERVER_TOKEN_ENDPOINT") {
+		t.Errorf("a secret without token endpoint: got %v, want the name of the setting", err)
+	}
+}
+
 func TestHealthcheckNeedsAServer(t *testing.T) {
 	t.Setenv("MCP_SERVER_LISTEN", "127.0.0.1:1")
 	if err := healthcheck(t.Context(), nil); err == nil {

@@ -4,6 +4,7 @@
 //	STOCKS_API_ISSUER    issuer whose tokens are trusted, required
 //	STOCKS_API_GATEWAY   a second one: the gateway's issuer of phantom tokens
 //	STOCKS_API_AUDIENCE  name of this API in aud, required
+//	STOCKS_API_ORDERS_THROUGH  the one server, by its name at that issuer, whose orders are accepted
 //
 // With -healthcheck it asks the server that runs with the same environment whether it does,
 // and exits with 0 or 1.
@@ -28,6 +29,8 @@ type config struct {
 	Issuer   string `env:"ISSUER,required,notEmpty"`
 	Gateway  string `env:"GATEWAY"`
 	Audience string `env:"AUDIENCE,required,notEmpty"`
+
+	OrdersThrough string `env:"ORDERS_THROUGH"`
 }
 
 func main() {
@@ -61,7 +64,9 @@ func run(ctx context.Context, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	handler, err := stocksapi.New(stocksapi.Config{Issuer: cfg.Issuer, Gateway: cfg.Gateway, Audience: cfg.Audience, Logger: logger})
+	handler, err := stocksapi.New(stocksapi.Config{
+		Issuer: cfg.Issuer, Gateway: cfg.Gateway, Audience: cfg.Audience, OrdersThrough: cfg.OrdersThrough, Logger: logger,
+	})
 	if err != nil {
 		return err
 	}

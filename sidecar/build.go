@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	"phantomtoken/internal/delegation"
@@ -99,6 +100,9 @@ func (s *sidecar) buildEnvironment(ctx context.Context) error {
 	}
 	if n := s.cfg.CacheEntries; n < 1 || n > maxCacheEntries {
 		note("CACHE_ENTRIES", fmt.Errorf("expected 1 to %d, got %d", maxCacheEntries, n))
+	}
+	if s.cfg.LogLevel > slog.LevelInfo { // who decided what has to be in the log
+		note("LOG_LEVEL", fmt.Errorf("expected info or debug, got %s", strings.ToLower(s.cfg.LogLevel.String())))
 	}
 	s.tracing, err = telemetry.NewTracing(ctx, os.Getenv, s.logger)
 	found(err)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"strings"
 	"time"
@@ -54,6 +55,8 @@ type config struct {
 	EgressListen string `env:"EGRESS_LISTEN" kind:"host:port or unix:path" help:"Where the egress proxy listens for this application, on this machine: 127.0.0.1:9201 or unix:/run/token-exchange/egress.sock. The routes stand in the policy file."`
 	// MetricsListen is where metrics are served. Default: nowhere.
 	MetricsListen string `env:"METRICS_LISTEN" kind:"host:port" help:"Address to serve Prometheus metrics on, at /metrics. They hold names of the policy, no token and no user."`
+	// LogLevel is debug or info. Default: info, which has every decision.
+	LogLevel slog.Level `env:"LOG_LEVEL" envDefault:"info" kind:"level, info or debug" help:"info has a line for every decision; debug also has requests at the proxy that carry no token or were given up."`
 	// CacheEntries bounds the memory of issued tokens. Default: 10000.
 	CacheEntries int `env:"CACHE_ENTRIES" envDefault:"10000" kind:"number" help:"How many issued tokens are kept to be given out again, at most; 2.5 KB each."`
 

@@ -155,6 +155,8 @@ func TestProblems(t *testing.T) {
 			want: []string{"TOKEN_EXCHANGE_TLS_KEY_FILE: expected the path of a readable file with the server's private key: no such file"}},
 		{name: "TLS certificate and key swapped", change: map[string]string{"TOKEN_EXCHANGE_TLS_CERTIFICATE_FILE": shared, "TOKEN_EXCHANGE_TLS_KEY_FILE": shared},
 			want: []string{"TOKEN_EXCHANGE_TLS_CERTIFICATE_FILE, TOKEN_EXCHANGE_TLS_KEY_FILE: expected a certificate in PEM and its private key"}},
+		{name: "decisions left out of the log", change: map[string]string{"TOKEN_EXCHANGE_LOG_LEVEL": "warn"},
+			want: []string{"TOKEN_EXCHANGE_LOG_LEVEL: expected info or debug, got warn"}},
 		{name: "no room for tokens", change: map[string]string{"TOKEN_EXCHANGE_CACHE_ENTRIES": "0"},
 			want: []string{"TOKEN_EXCHANGE_CACHE_ENTRIES: expected 1 to 10000000, got 0"}},
 		{name: "keys that take turns too fast", change: map[string]string{"TOKEN_EXCHANGE_KEY_ROTATION": "5m"},

@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"strings"
 
+	"phantomtoken/internal/delegation"
 	"phantomtoken/internal/oauth"
 	"phantomtoken/internal/policy"
 	"phantomtoken/sidecar/egress"
 	"phantomtoken/sidecar/exchange"
+	"phantomtoken/tokenexchange"
 )
 
 // newProxy makes the proxy of p's routes, nil when it has none or nobody listens.
@@ -78,9 +80,20 @@ func (t *egressTokens) request(call egress.Call) *exchange.Request {
 func (t *egressTokens) Token(ctx context.Context, call egress.Call) (string, error) {
 	issued, err := t.exchanger.Exchange(ctx, t.request(call))
 	if err != nil {
-		return "", err
+		return "", unusable(err)
 	}
 	return issued.Token, nil
+}
+
+// unusable marks a refusal whose cause is an answer of the identity provider that must not be
+// used: nothing is wrong with the request, and the proxy is only the messenger.
+func unusable(err error) error {
+	var refused *exchange.Refusal
+	var cause *delegation.Error
+	if errors.As(err, &refused) && errors.As(refused.Cause, &cause) && cause.Kind == delegation.KindUnacceptable {
+		return fmt.Errorf("%w: %w", tokenexchange.ErrUnacceptable, cause)
+	}
+	return err
 }
 
 // Evict implements egress.TokenSource.

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,7 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"phantomtoken/internal/delegation"
 	"phantomtoken/internal/keyring"
+	"phantomtoken/sidecar/exchange"
+	"phantomtoken/tokenexchange"
 )
 
 // routed is usual with a route below /stocks to upstream.
@@ -209,5 +213,34 @@ func TestStopCutsStreamsInTheEnd(t *testing.T) {
 		return l.is("requests were cut off, they had not ended in time") && l["door"] == "egress"
 	}) == nil {
 		t.Errorf("log: %s", p.story())
+	}
+}
+
+// TestUnusable: an answer of the provider that must not be used is told from every other
+// failure, so that the application reads 502 and not a fault of the sidecar.
+//
+// Covers: TX-08
+func TestUnusable(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		kind delegation.Kind
+		want bool
+	}{
+		{"answer that must not be used", delegation.KindUnacceptable, true},
+		{"our own settings", delegation.KindConfiguration, false},
+		{"no answer", delegation.KindUnavailable, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			refused := &exchange.Refusal{
+				Answer: &tokenexchange.Error{Code: tokenexchange.ErrorServerError, Status: http.StatusInternalServerError},
+				Cause:  &delegation.Error{Kind: tc.kind},
+			}
+			if got := errors.Is(unusable(refused), tokenexchange.ErrUnacceptable); got != tc.want {
+				t.Errorf("got %t, want %t", got, tc.want)
+			}
+		})
+	}
+	if err := errors.New("other"); !errors.Is(unusable(err), err) {
+		t.Error("another error was lost")
 	}
 }

@@ -68,8 +68,8 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 
-	logger := slog.New(slog.NewJSONHandler(stderr, nil))
 	cfg, err := readConfig(environ)
+	logger := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: cfg.LogLevel}))
 	if *health { // the sidecar that runs has complained about its settings
 		if err := checkHealth(context.Background(), cfg); err != nil {
 			fmt.Fprintf(stderr, "token-exchange-sidecar: %v\n", err)

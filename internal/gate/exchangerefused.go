@@ -30,7 +30,7 @@ func exchangeRefused(err error) *refusal {
 	case delegation.KindConfiguration:
 		r = misconfigured(failed.Text)
 	default:
-		r = unavailable("exchanging the access token", nil)
+		r = unavailable("exchanging the access token: "+failed.Text, nil)
 		if failed.RetryAfter > 0 {
 			r.err.RetryAfter = failed.RetryAfter
 		}

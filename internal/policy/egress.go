@@ -132,7 +132,7 @@ func parseUpstream(s string) (*url.URL, error) {
 		return nil, err
 	}
 	if path := strings.TrimSuffix(u.EscapedPath(), "/"); path != "" && !regexp.MustCompile(formatPath().pattern).MatchString(path) {
-		return nil, fmt.Errorf("expected a URL whose path has no empty or dot segments, percent signs and *, got %s", quote(s))
+		return nil, fmt.Errorf("expected a URL whose path has no empty or dot segments, percent signs, semicolons and *, got %s", quote(s))
 	}
 	u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), ""
 	return u, nil

@@ -122,7 +122,7 @@ func egressShape() *shape {
 				{"scopes", false, scopesShape("Scopes to ask for; none: whatever the caller may have")},
 				{"ca_file", false, &shape{kind: kindText, format: formatFile(), doc: "File with the only certificate authorities trusted for this upstream"}},
 				{"addresses", false, &shape{kind: kindList, of: &shape{kind: kindText, format: formatPrefix()}, doc: "Ranges of addresses that would be refused otherwise"}},
-				{"timeout", false, &shape{kind: kindDuration, from: time.Second, to: time.Hour, preset: "30s", doc: "Until the first byte of the answer"}},
+				{"timeout", false, &shape{kind: kindDuration, from: time.Second, to: time.Hour, preset: "30s", doc: "Until the first byte of the answer; also the longest that the API may read nothing of a body"}},
 			}}}},
 	}}
 }

@@ -177,8 +177,8 @@ func formatHost() format {
 // formatPath is a path prefix that can be compared byte by byte: no percent sign, behind
 // which a slash or a dot could hide, no empty and no dot segment, no backslash, no pattern.
 func formatPath() format {
-	const c, dot = `[A-Za-z0-9_~!$&'()+,;=:@-]`, `[A-Za-z0-9._~!$&'()+,;=:@-]`
-	return format{"a path that begins with / and does not end with it, without empty or dot segments, percent signs and *", "paths",
+	const c, dot = `[A-Za-z0-9_~!$&'()+,=:@-]`, `[A-Za-z0-9._~!$&'()+,=:@-]`
+	return format{"a path that begins with / and does not end with it, without empty or dot segments, percent signs, semicolons and *", "paths",
 		`^(/|(/(` + c + dot + `*|\.` + c + dot + `*|\.\.` + dot + `+))+)$`, 1024}
 }
 

@@ -104,7 +104,10 @@ func (s *sidecar) apply() error {
 		closePolicy(callers, proxy)
 		return err
 	}
-	s.service.UseCallers(callers)
+	if err := s.service.UseCallers(callers); err != nil {
+		closePolicy(callers, proxy)
+		return err
+	}
 	old := s.callers
 	s.callers = callers
 	closePolicy(old, s.proxy.Swap(proxy))

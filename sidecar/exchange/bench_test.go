@@ -3,11 +3,13 @@ package exchange_test
 import (
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"phantomtoken/internal/keyring"
 	"phantomtoken/sidecar/exchange"
 )
 
@@ -51,4 +53,34 @@ func BenchmarkStampede(b *testing.B) {
 			b.ReportMetric(all[len(all)/2], "p99/latency")
 		})
 	}
+}
+
+// BenchmarkFlood exchanges the tokens of ever other users. Memory must stay flat: once the
+// cache is full, heap_bytes/kept is what one kept token costs, whatever the number of users
+// (-benchtime 1000000x for a million).
+func BenchmarkFlood(b *testing.B) {
+	const kept = 10_000
+	w := newWorld(b, usual, func(c *exchange.Config) {
+		c.Logger, c.Observe, c.CacheEntries = nil, nil, kept
+	})
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before, n := heap(), 0
+	for b.Loop() {
+		n++
+		b.StopTimer()
+		req := w.request(func(r *exchange.Request) {
+			r.SubjectToken = w.mint(func(k *keyring.Token) { k.Subject = fmt.Sprint("user", n) })
+		})
+		b.StartTimer()
+		w.exchange(req)
+	}
+	entries := min(n, kept)
+	b.ReportMetric(float64(max(heap(), before)-before)/float64(entries), "heap_bytes/kept")
+	b.ReportMetric(float64(w.x.CacheBytes())/float64(entries), "cache_bytes/kept")
+	runtime.KeepAlive(w)
 }

@@ -18,17 +18,19 @@ package main
 
 import (
 	"context"
-	"flag"
 	"log/slog"
 	"net/http"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/caarlos0/env/v11"
 
 	"phantomtoken/testenv/advisor"
 	"phantomtoken/testenv/loopback"
+)
+
+// The environment.
+const (
+	prefix        = "ADVISOR_"
+	defaultListen = "127.0.0.1:9300"
 )
 
 type config struct {
@@ -45,33 +47,11 @@ type config struct {
 }
 
 func main() {
-	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	check := flag.Bool("healthcheck", false, "ask the running server whether it runs, and exit")
-	flag.Parse()
-	do := run
-	if *check {
-		do = healthcheck
-	}
-	if err := do(ctx, logger); err != nil {
-		logger.Error("advisor ended", "err", err)
-		os.Exit(1)
-	}
-}
-
-func healthcheck(ctx context.Context, _ *slog.Logger) error {
-	var cfg struct {
-		Listen string `env:"LISTEN" envDefault:"127.0.0.1:9300"`
-	}
-	if err := env.ParseWithOptions(&cfg, env.Options{Prefix: "ADVISOR_"}); err != nil {
-		return err
-	}
-	return loopback.CheckHealth(ctx, cfg.Listen)
+	loopback.Main("advisor", prefix, defaultListen, run)
 }
 
 func run(ctx context.Context, logger *slog.Logger) error {
-	cfg, err := env.ParseAsWithOptions[config](env.Options{Prefix: "ADVISOR_"})
+	cfg, err := env.ParseAsWithOptions[config](env.Options{Prefix: prefix})
 	if err != nil {
 		return err
 	}

@@ -25,18 +25,20 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"log/slog"
 	"net/http"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/caarlos0/env/v11"
 
 	"phantomtoken/testenv/loopback"
 	"phantomtoken/testenv/mcpserver"
+)
+
+// The environment.
+const (
+	prefix        = "MCP_SERVER_"
+	defaultListen = "127.0.0.1:9000"
 )
 
 type config struct {
@@ -55,33 +57,11 @@ type config struct {
 }
 
 func main() {
-	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	check := flag.Bool("healthcheck", false, "ask the running server whether it runs, and exit")
-	flag.Parse()
-	do := run
-	if *check {
-		do = healthcheck
-	}
-	if err := do(ctx, logger); err != nil {
-		logger.Error("MCP server ended", "err", err)
-		os.Exit(1)
-	}
-}
-
-func healthcheck(ctx context.Context, _ *slog.Logger) error {
-	var cfg struct {
-		Listen string `env:"LISTEN" envDefault:"127.0.0.1:9000"`
-	}
-	if err := env.ParseWithOptions(&cfg, env.Options{Prefix: "MCP_SERVER_"}); err != nil {
-		return err
-	}
-	return loopback.CheckHealth(ctx, cfg.Listen)
+	loopback.Main("MCP server", prefix, defaultListen, run)
 }
 
 func run(ctx context.Context, logger *slog.Logger) error {
-	cfg, err := env.ParseAsWithOptions[config](env.Options{Prefix: "MCP_SERVER_"})
+	cfg, err := env.ParseAsWithOptions[config](env.Options{Prefix: prefix})
 	if err != nil {
 		return err
 	}

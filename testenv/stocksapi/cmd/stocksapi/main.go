@@ -12,16 +12,18 @@ package main
 
 import (
 	"context"
-	"flag"
 	"log/slog"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/caarlos0/env/v11"
 
 	"phantomtoken/testenv/loopback"
 	"phantomtoken/testenv/stocksapi"
+)
+
+// The environment.
+const (
+	prefix        = "STOCKS_API_"
+	defaultListen = "127.0.0.1:9100"
 )
 
 type config struct {
@@ -34,33 +36,11 @@ type config struct {
 }
 
 func main() {
-	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	check := flag.Bool("healthcheck", false, "ask the running server whether it runs, and exit")
-	flag.Parse()
-	do := run
-	if *check {
-		do = healthcheck
-	}
-	if err := do(ctx, logger); err != nil {
-		logger.Error("stocks API ended", "err", err)
-		os.Exit(1)
-	}
-}
-
-func healthcheck(ctx context.Context, _ *slog.Logger) error {
-	var cfg struct {
-		Listen string `env:"LISTEN" envDefault:"127.0.0.1:9100"`
-	}
-	if err := env.ParseWithOptions(&cfg, env.Options{Prefix: "STOCKS_API_"}); err != nil {
-		return err
-	}
-	return loopback.CheckHealth(ctx, cfg.Listen)
+	loopback.Main("stocks API", prefix, defaultListen, run)
 }
 
 func run(ctx context.Context, logger *slog.Logger) error {
-	cfg, err := env.ParseAsWithOptions[config](env.Options{Prefix: "STOCKS_API_"})
+	cfg, err := env.ParseAsWithOptions[config](env.Options{Prefix: prefix})
 	if err != nil {
 		return err
 	}

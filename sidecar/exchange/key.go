@@ -16,7 +16,7 @@ const keyDomain = "phantomtoken/exchange/key/v1\x00"
 // leaked perhaps, is not given out again.
 func keyOf(st *state, signer string, req *Request) [32]byte {
 	// The stack is enough for the common request.
-	var space [4096]byte
+	var space [2048]byte
 	b := append(space[:0], keyDomain...)
 	b = appendPart(b, st.policy.Version())
 	b = appendPart(b, signer)

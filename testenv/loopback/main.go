@@ -10,10 +10,11 @@ import (
 	"syscall"
 )
 
-// Main is main of a sample server, called name in its log. It calls serve until the process is
+// Main is main of a sample server, called name in its log, and returns its exit status. It
+// calls serve until the process is
 // told to end; with -healthcheck it asks the server that runs with the same environment whether
 // it does. listen is where that one listens unless the variable PREFIX_LISTEN says otherwise.
-func Main(name, prefix, listen string, serve func(context.Context, *slog.Logger) error) {
+func Main(name, prefix, listen string, serve func(context.Context, *slog.Logger) error) int {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -27,6 +28,7 @@ func Main(name, prefix, listen string, serve func(context.Context, *slog.Logger)
 	}
 	if err != nil {
 		logger.Error(name+" ended", "err", err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }

@@ -20,6 +20,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"os"
 
 	"github.com/caarlos0/env/v11"
 
@@ -47,7 +48,7 @@ type config struct {
 }
 
 func main() {
-	loopback.Main("advisor", prefix, defaultListen, run)
+	os.Exit(loopback.Main("advisor", prefix, defaultListen, run))
 }
 
 func run(ctx context.Context, logger *slog.Logger) error {

@@ -27,6 +27,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/caarlos0/env/v11"
@@ -57,7 +58,7 @@ type config struct {
 }
 
 func main() {
-	loopback.Main("MCP server", prefix, defaultListen, run)
+	os.Exit(loopback.Main("MCP server", prefix, defaultListen, run))
 }
 
 func run(ctx context.Context, logger *slog.Logger) error {

@@ -13,6 +13,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
 
 	"github.com/caarlos0/env/v11"
 
@@ -36,7 +37,7 @@ type config struct {
 }
 
 func main() {
-	loopback.Main("stocks API", prefix, defaultListen, run)
+	os.Exit(loopback.Main("stocks API", prefix, defaultListen, run))
 }
 
 func run(ctx context.Context, logger *slog.Logger) error {

@@ -11,8 +11,7 @@ import (
 )
 
 // Main is main of a sample server, called name in its log, and returns its exit status. It
-// calls serve until the process is
-// told to end; with -healthcheck it asks the server that runs with the same environment whether
+// calls serve until the process is told to end; with -healthcheck it asks the server that runs with the same environment whether
 // it does. listen is where that one listens unless the variable PREFIX_LISTEN says otherwise.
 func Main(name, prefix, listen string, serve func(context.Context, *slog.Logger) error) int {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))

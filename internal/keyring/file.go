@@ -79,22 +79,19 @@ func readKeyFile(path string, private bool, user int) ([]byte, error) {
 	if err := checkLink(path, user); err != nil {
 		return nil, err
 	}
-	// Before opening: to open a named pipe would wait for its writer.
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("expected a readable key file: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("expected key file %s to be a regular file", path)
-	}
-	f, err := os.Open(path)
+	// Without waiting: to open a named pipe would wait for its writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("expected a readable key file: %w", err)
 	}
 	defer f.Close()
 	// The open file, not the name: what is checked is what is read.
-	if info, err = f.Stat(); err != nil {
+	info, err := f.Stat()
+	if err != nil {
 		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("expected key file %s to be a regular file", path)
 	}
 	if err := checkOwner("key file", path, info, user); err != nil {
 		return nil, err

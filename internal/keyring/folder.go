@@ -197,7 +197,7 @@ func (f *Folder) rotate(first bool) error {
 // read wants f.mu held. It puts a state in place whenever there is a key.
 func (f *Folder) read() error {
 	now := f.now()
-	files, err := readFolder(f.cfg.Dir, f.cfg.Published...)
+	files, err := readFolder(f.cfg.Dir, f.cfg.Schedule != (Schedule{}), f.cfg.Published...)
 	f.say("folder", "reading the key folder failed", err)
 	errs := []error{err}
 	keys := f.keys

@@ -569,6 +569,9 @@ func TestFolderWithStickyBit(t *testing.T) {
 		t.Fatal(err)
 	}
 	hasKeys(t, openFolder(t, keyring.FolderConfig{Dir: dir}), key)
+	if _, err := keyring.OpenFolder(keyring.FolderConfig{Dir: dir, Schedule: keyring.Schedule{Every: 24 * time.Hour}}); err == nil {
+		t.Error("keys are made in a folder in which strangers could take their names")
+	}
 }
 
 // Many ask while the folder changes.

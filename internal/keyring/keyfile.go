@@ -40,7 +40,7 @@ type KeyFile struct {
 // first. Of schedule only Lifetime counts. Files that cannot be used are in the list too;
 // an error means that the folder cannot be read.
 func List(dir string, schedule Schedule, now time.Time) ([]KeyFile, error) {
-	files, err := readFolder(dir)
+	files, err := readFolder(dir, false)
 	if err != nil {
 		return nil, fmt.Errorf("reading key folder: %w", err)
 	}
@@ -69,7 +69,10 @@ func usable(files []KeyFile) (good []*KeyFile, starts []time.Time) {
 // readFolder reads the key files in dir, ascending by start. Names that do not end like one
 // are none: temporary files of a creation, the folders of a Kubernetes volume, lost+found.
 // A key that is among others already with another algorithm cannot be used.
-func readFolder(dir string, others ...*Key) ([]KeyFile, error) {
+//
+// made says that keys are made in the folder: then nobody else may add files to it, because a
+// stranger could take the names of the keys to come.
+func readFolder(dir string, made bool, others ...*Key) ([]KeyFile, error) {
 	if err := checkPath(dir); err != nil {
 		return nil, err
 	}
@@ -78,7 +81,8 @@ func readFolder(dir string, others ...*Key) ([]KeyFile, error) {
 		return nil, fmt.Errorf("expected a readable key folder: %w", err)
 	}
 	defer f.Close()
-	if err := checkFolder(dir, f, os.Geteuid()); err != nil {
+	user := os.Geteuid()
+	if err := checkFolder(dir, f, made, user); err != nil {
 		return nil, err
 	}
 	entries, err := f.ReadDir(maxNames + 1)
@@ -89,12 +93,17 @@ func readFolder(dir string, others ...*Key) ([]KeyFile, error) {
 		return nil, fmt.Errorf("expected key folder %s to have at most %d files", dir, maxNames)
 	}
 	var files []KeyFile
+	ours := 0
 	for _, entry := range entries {
 		name := entry.Name()
 		if strings.HasPrefix(name, ".") || !strings.HasSuffix(name, fileSuffix) {
 			continue
 		}
-		if len(files) == maxFolderKeys {
+		// What a stranger adds is refused one by one below, and must not use up the number.
+		if info, err := entry.Info(); err != nil || trusted(owner(info), user) {
+			ours++
+		}
+		if ours > maxFolderKeys {
 			return nil, fmt.Errorf("expected key folder %s to have at most %d keys", dir, maxFolderKeys)
 		}
 		file := KeyFile{Name: name}
@@ -144,7 +153,7 @@ func clashing(keys []*Key, key *Key) (alg string, clash bool) {
 
 // checkFolder refuses a key folder in which a stranger to user, the one running, could take
 // keys away and give old ones another name.
-func checkFolder(dir string, f *os.File, user int) error {
+func checkFolder(dir string, f *os.File, made bool, user int) error {
 	if err := checkLink(dir, user); err != nil {
 		return err
 	}
@@ -155,15 +164,16 @@ func checkFolder(dir string, f *os.File, user int) error {
 	if err := checkOwner("key folder", dir, info, user); err != nil {
 		return err
 	}
-	if anybodysFolder(info.Mode()) {
+	if anybodysFolder(info.Mode(), made) {
 		return fmt.Errorf("expected key folder %s not to be writable by everybody, got mode %04o; run chmod o-w %s, or use a folder in it", dir, info.Mode().Perm(), dir)
 	}
 	return nil
 }
 
 // anybodysFolder reports whether anybody may rename and remove what others have in a folder
-// of this mode. With the sticky bit nobody may, and what a stranger adds is refused by its
-// owner: so Kubernetes mounts secrets, for all to write.
-func anybodysFolder(mode fs.FileMode) bool {
-	return mode.Perm()&0o002 != 0 && mode&fs.ModeSticky == 0
+// of this mode, or take names that are needed where keys are made. With the sticky bit nobody
+// may rename and remove, and what a stranger adds is refused by its owner: so Kubernetes mounts
+// secrets, for all to write.
+func anybodysFolder(mode fs.FileMode, made bool) bool {
+	return mode.Perm()&0o002 != 0 && (made || mode&fs.ModeSticky == 0)
 }

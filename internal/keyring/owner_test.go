@@ -36,16 +36,18 @@ func TestAnybodysFolder(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		mode fs.FileMode
+		made bool // keys are made in it
 		want bool
 	}{
-		{"own folder", 0o700, false},
-		{"secret of Kubernetes", 0o777 | fs.ModeSticky, false},
-		{"volume with fsGroup", 0o775 | fs.ModeSetgid, false},
-		{"RejectsFolderThatAllMayWrite", 0o777, true},
-		{"RejectsFolderThatOthersThanTheGroupMayWrite", 0o702 | fs.ModeSetgid, true},
+		{"own folder", 0o700, true, false},
+		{"secret of Kubernetes", 0o777 | fs.ModeSticky, false, false},
+		{"volume with fsGroup", 0o775 | fs.ModeSetgid, true, false},
+		{"RejectsFolderThatAllMayWrite", 0o777, false, true},
+		{"RejectsFolderThatOthersThanTheGroupMayWrite", 0o702 | fs.ModeSetgid, false, true},
+		{"RejectsNamesOfComingKeysTakenByAStranger", 0o777 | fs.ModeSticky, true, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := anybodysFolder(fs.ModeDir | tc.mode); got != tc.want {
+			if got := anybodysFolder(fs.ModeDir|tc.mode, tc.made); got != tc.want {
 				t.Errorf("mode %s: got %t, want %t", tc.mode, got, tc.want)
 			}
 		})
@@ -93,7 +95,7 @@ func TestRejectsKeysOfStrangers(t *testing.T) {
 		{"RejectsSigningKeyOfSomebodyElse", func() error { _, err := readKeyFile(path, true, user); return err }, "expected key file " + path + " to belong to user"},
 		{"RejectsPublicKeyFileOfSomebodyElse", func() error { _, err := readKeyFile(path, false, user); return err }, "expected key file " + path + " to belong to user"},
 		{"RejectsLinkOfSomebodyElseToALeakedKey", func() error { _, err := readKeyFile(link, true, user); return err }, "expected link " + link + " to belong to user"},
-		{"RejectsFolderOfSomebodyElse", func() error { return checkFolder(dir, folder, user) }, "expected key folder " + dir + " to belong to user"},
+		{"RejectsFolderOfSomebodyElse", func() error { return checkFolder(dir, folder, false, user) }, "expected key folder " + dir + " to belong to user"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if err := tc.check(); err == nil || !strings.Contains(err.Error(), tc.want) {

@@ -64,7 +64,7 @@ func rotate(dir, alg string, schedule Schedule, now time.Time, t turn) (done Rot
 		}
 	}
 	now = now.Round(0).UTC() // names are of the wall clock
-	files, err := readFolder(dir)
+	files, err := readFolder(dir, true)
 	if err != nil && !(t.first && errors.Is(err, fs.ErrNotExist)) {
 		return done, nil, err
 	}

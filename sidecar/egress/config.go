@@ -6,11 +6,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"phantomtoken/internal/oauth"
@@ -220,14 +222,20 @@ func authorities(name string) (*x509.CertPool, error) {
 	if name == "" {
 		return nil, nil
 	}
-	info, err := os.Stat(name)
+	// Without waiting: to open a named pipe would wait for its writer.
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("reading certificates: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("reading certificates: %w", err)
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxCAFile {
 		return nil, fmt.Errorf("expected a PEM file of at most %d bytes, got %q", maxCAFile, name)
 	}
-	data, err := os.ReadFile(name)
+	data, err := io.ReadAll(io.LimitReader(f, maxCAFile))
 	if err != nil {
 		return nil, fmt.Errorf("reading certificates: %w", err)
 	}

@@ -39,7 +39,7 @@ func TestRejectsClientTokenLaunderedIntoUserToken(t *testing.T) {
 }
 
 // TestRejectsActorThatMayActForgotAfterOneHop: who may act for the user holds for the next
-// exchange too. A token for an API, which nobody exchanges here, has no use for it.
+// exchange too.
 //
 // Covers: TX-38
 func TestRejectsActorThatMayActForgotAfterOneHop(t *testing.T) {
@@ -49,6 +49,13 @@ func TestRejectsActorThatMayActForgotAfterOneHop(t *testing.T) {
 	}))
 	if r := w.refused(w.request(func(r *exchange.Request) { r.SubjectToken = first.Token })); r.Reason != exchange.ReasonMayAct {
 		t.Errorf("got %v, want %s", r, exchange.ReasonMayAct)
+	}
+	may := map[string]any{"sub": "server", "iss": issuer}
+	last := w.exchange(w.request(func(r *exchange.Request) {
+		r.SubjectToken = w.mint(func(k *keyring.Token) { k.Extra["may_act"] = may })
+	}))
+	if got := w.claims(last.Token)["may_act"]; !reflect.DeepEqual(got, may) {
+		t.Errorf("may_act of a token for an API: got %v, want %v: somebody may exchange it elsewhere", got, may)
 	}
 }
 

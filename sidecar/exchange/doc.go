@@ -41,8 +41,10 @@
 // to exchange them; what is minted for those says so in gty, so that the next server in a chain
 // does not take the client for a user. Tokens that are bound to a key (cnf) are refused.
 //
-// A may_act is carried into tokens that are exchanged here again, and into no others. Tokens
-// that the identity provider issued to this service are exchanged tokens too: only callers with
-// accept_exchanged may exchange them. The provider's tokens carry no act, so the depth of such
-// a chain is not limited here.
+// A may_act is carried into what is minted: whoever exchanges that token again, here or
+// elsewhere, is bound by it.
+//
+// Tokens that the identity provider issued to this service are exchanged tokens too: only
+// callers with accept_exchanged may exchange them. The provider's tokens carry no act, so the
+// depth of such a chain is not limited here.
 package exchange

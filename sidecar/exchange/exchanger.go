@@ -82,12 +82,6 @@ type state struct {
 	policy   *policy.Policy
 	callers  map[string]*caller
 	provider map[string]*delegation.Target // by audience, for those with issue: idp
-	next     map[string]bool               // audiences whose tokens are exchanged here again
-}
-
-// chained reports whether tokens for one of the audiences are exchanged here again.
-func (st *state) chained(audiences []string) bool {
-	return slices.ContainsFunc(audiences, func(a string) bool { return st.next[a] })
 }
 
 // caller is a policy.Caller made ready for requests.
@@ -129,7 +123,7 @@ func (x *Exchanger) Use(p *policy.Policy) error {
 	if err := x.Check(p); err != nil {
 		return err
 	}
-	next := &state{policy: p, callers: make(map[string]*caller), provider: make(map[string]*delegation.Target), next: make(map[string]bool)}
+	next := &state{policy: p, callers: make(map[string]*caller), provider: make(map[string]*delegation.Target)}
 	for _, a := range p.Audiences() {
 		if a.Issue != policy.IDP {
 			continue
@@ -146,9 +140,6 @@ func (x *Exchanger) Use(p *policy.Policy) error {
 			return fmt.Errorf("line %d: callers.%s: %w", c.Line, c.ID, err)
 		}
 		next.callers[c.ID] = made
-		if c.AcceptExchanged {
-			next.next[c.SubjectAudience] = true
-		}
 	}
 	x.state.Store(next)
 	return nil

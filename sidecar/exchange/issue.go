@@ -28,7 +28,7 @@ func (x *Exchanger) issue(ctx context.Context, st *state, c *caller, subject *oa
 	if grant.Issue == policy.IDP {
 		err = delegate(ctx, out, st.provider[grant.Audience[0]], x.cfg.Issuer, subject, grant, req, now)
 	} else {
-		err = x.mint(out, st, c, subject, who.act, grant, now)
+		err = x.mint(out, c, subject, who.act, grant, now)
 	}
 	if err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func (x *Exchanger) issue(ctx context.Context, st *state, c *caller, subject *oa
 }
 
 // mint signs the token here.
-func (x *Exchanger) mint(out *Issued, st *state, c *caller, subject *oauth.Introspection, act json.RawMessage, grant *policy.Grant, now time.Time) error {
+func (x *Exchanger) mint(out *Issued, c *caller, subject *oauth.Introspection, act json.RawMessage, grant *policy.Grant, now time.Time) error {
 	out.Expiry = earlier(now.Add(grant.Lifetime), out.end).Truncate(time.Second)
 	out.record.id, out.record.act = rand.Text(), act
 	extra := make(map[string]any, len(grant.Claims)+3)
@@ -48,8 +48,8 @@ func (x *Exchanger) mint(out *Issued, st *state, c *caller, subject *oauth.Intro
 		// client for a user because another client shows the token.
 		extra[claimGrant] = grantOfClient
 	}
-	if may, present := subject.Claims["may_act"]; present && st.chained(grant.Audience) {
-		extra["may_act"] = may // binds the next exchange too
+	if may, present := subject.Claims["may_act"]; present {
+		extra["may_act"] = may // binds the next exchange too, here or elsewhere
 	}
 	for name, from := range grant.Claims {
 		if value := subject.Claims[from]; value != nil {

@@ -123,8 +123,7 @@ func TestVariants(t *testing.T) {
 		{name: "claim is null", mint: func(k *keyring.Token) { k.Extra["region"] = nil }, want: usual, claims: map[string]any{"region": nil}},
 		{name: "claim is an object", mint: func(k *keyring.Token) { k.Extra["region"] = map[string]any{"a": []any{"b", 1.5}} }, want: usual,
 			claims: map[string]any{"region": map[string]any{"a": []any{"b", 1.5}}}},
-		{name: "may_act names the caller", mint: func(k *keyring.Token) { k.Extra["may_act"] = map[string]any{"sub": mcpServer, "iss": "SELF"} }, want: usual,
-			claims: map[string]any{"may_act": nil}},
+		{name: "may_act names the caller", mint: func(k *keyring.Token) { k.Extra["may_act"] = map[string]any{"sub": mcpServer, "iss": "SELF"} }, want: usual},
 		{name: "may_act names the caller as client", mint: func(k *keyring.Token) {
 			k.Extra["may_act"] = map[string]any{"client_id": mcpServer, "sub": mcpServer, "iss": "SELF"}
 		}, want: usual},

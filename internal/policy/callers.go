@@ -88,7 +88,8 @@ func (b *builder) authentication(v *value, caller string, identities map[string]
 		a.PrivateKeyJWT = &KeySet{JWKSFile: keys.get("jwks_file").string(), JWKSURI: keys.get("jwks_uri").string()}
 		if uri := keys.get("jwks_uri"); uri != nil && !uri.broken {
 			if _, err := parseURL(uri.text); err != nil {
-				b.add(uri.shown, "%v", err)
+				// What it says may quote.
+				b.add(uri.shown, "expected an absolute http or https URL without user information, query and fragment, got another (not shown: it might be a secret)")
 			}
 		}
 	}

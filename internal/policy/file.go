@@ -14,9 +14,11 @@ func fileShape() *shape {
 	return &shape{
 		kind: kindObject,
 		what: "a policy: a mapping with version and callers",
-		doc:  "Who may exchange which tokens, for what, with which scopes",
+		// The file may be another one than was meant: a key, or one with secrets.
+		private: true,
+		doc:     "Who may exchange which tokens, for what, with which scopes",
 		fields: []field{
-			{"version", true, &shape{kind: kindInteger, least: 1, most: 1, doc: "Version of the format of this file"}},
+			{"version", true, &shape{kind: kindInteger, least: 1, most: 1, private: true, doc: "Version of the format of this file"}},
 			{"limits", false, limitsShape()},
 			{"audiences", false, &shape{kind: kindMapping, what: "a mapping of audiences", doc: "What can be reached; the key is aud of the issued tokens, byte by byte",
 				keys: formatName("the aud of a target", "names"), of: audienceShape()}},
@@ -64,10 +66,12 @@ func callerShape() *shape {
 	}}
 }
 
+// authenticationShape is private as a whole: a secret may stand wherever the name of one
+// belongs.
 func authenticationShape() *shape {
-	return &shape{kind: kindObject, what: "a mapping with at least one method", filled: true, doc: "How it proves who it is: any one of the methods. Only a caller that uses nothing but egress needs none", fields: []field{
-		{"secret_files", false, &shape{kind: kindList, filled: true, of: &shape{kind: kindText, format: formatFile(), private: true}, doc: "Files with a client secret; several while a secret is being replaced"}},
-		{"secret_variables", false, &shape{kind: kindList, filled: true, of: &shape{kind: kindText, format: formatVariable(), private: true}, doc: "Environment variables with a client secret"}},
+	return hidden(&shape{kind: kindObject, what: "a mapping with at least one method", filled: true, doc: "How it proves who it is: any one of the methods. Only a caller that uses nothing but egress needs none", fields: []field{
+		{"secret_files", false, &shape{kind: kindList, filled: true, of: &shape{kind: kindText, format: formatFile()}, doc: "Files with a client secret; several while a secret is being replaced"}},
+		{"secret_variables", false, &shape{kind: kindList, filled: true, of: &shape{kind: kindText, format: formatVariable()}, doc: "Environment variables with a client secret"}},
 		{"private_key_jwt", false, &shape{kind: kindObject, what: "a mapping with jwks_file or jwks_uri", one: []string{"jwks_file", "jwks_uri"}, doc: "Client assertions (RFC 7523) by these public keys", fields: []field{
 			{"jwks_file", false, &shape{kind: kindText, format: formatFile(), doc: "File with the public keys"}},
 			{"jwks_uri", false, &shape{kind: kindText, format: formatURL(), doc: "URL of the public keys"}},
@@ -80,7 +84,7 @@ func authenticationShape() *shape {
 			{"namespace", true, &shape{kind: kindText, format: formatLabel(), doc: "Namespace of the service account"}},
 			{"service_account", true, &shape{kind: kindText, format: formatDNS(), doc: "Name of the service account"}},
 		}}},
-	}}
+	}})
 }
 
 func targetShape() *shape {

@@ -85,7 +85,7 @@ func document(data []byte, found *findings) *yaml.Node {
 	}
 	if version := otherVersion(root); version != nil {
 		// Whatever else is wrong with such a file, it is not for this program to say.
-		found.add(place{version.Line, version.Column, "version"}, "expected 1, got %s: this program reads version 1 of the format", clip(version.Value))
+		found.add(place{version.Line, version.Column, "version"}, "expected 1, got another version: this program reads version 1 of the format")
 		return nil
 	}
 	return root
@@ -139,8 +139,9 @@ func notUTF8(data []byte) (place, bool) {
 	return at, true
 }
 
-// malformed reports what the YAML parser says. It knows the line, mostly, and no column: the
-// first character of the line is pointed at.
+// malformed reports what the YAML parser says, in words of its own: those of the parser may
+// quote the file. It knows the line, mostly, and no column: the first character of the line
+// is pointed at.
 func malformed(err error, data []byte, found *findings) {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	at := place{line: 1, column: 1}
@@ -158,7 +159,40 @@ func malformed(err error, data []byte, found *findings) {
 	at.line = min(at.line, len(lines))
 	line := lines[at.line-1]
 	at.column += len(line) - len(bytes.TrimLeft(line, " "))
-	found.add(at, "expected YAML: %s", text)
+	found.add(at, "expected YAML, got %s", notYAML(text))
+}
+
+// notYAML translates what the YAML parser says.
+func notYAML(text string) string {
+	switch text {
+	case "found character that cannot start any token":
+		return "a character that nothing begins with, such as a tab, @ or %: put texts with it in quotes"
+	case "found a tab character that violates indentation", "found a tab character where an indentation space is expected":
+		return "a tab: indent with spaces"
+	case "mapping values are not allowed in this context":
+		return "a colon where no key can be: check the indentation, and put texts with a colon in quotes"
+	case "could not find expected ':'":
+		return "a key without a colon"
+	case "did not find expected key":
+		return "something else than the next key of a mapping: check the indentation, and quotes and brackets above"
+	case "did not find expected '-' indicator", "block sequence entries are not allowed in this context":
+		return "something else than the next entry of a list: check the indentation, and quotes and brackets above"
+	case "did not find expected ',' or ']'", "did not find expected ',' or '}'", "did not find expected node content":
+		return "a bracket without its end, or entries in it without a comma"
+	case "found unexpected end of stream":
+		return "a quote without its end"
+	case "found unknown escape character":
+		return "an unknown escape in double quotes: use single ones"
+	case "control characters are not allowed":
+		return "a control character"
+	}
+	switch {
+	case strings.HasPrefix(text, "unknown anchor "):
+		return "an alias (*) without its anchor (&) above: put texts that begin with * in quotes"
+	case strings.HasPrefix(text, "exceeded max depth "):
+		return "values nested too deep"
+	}
+	return "something else"
 }
 
 // builder makes a policy of a file whose structure was read, and checks what a structure

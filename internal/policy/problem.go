@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -99,6 +100,9 @@ func (f *findings) err() error {
 
 // quote shows a name in one line, shortened when it is long.
 func quote(s string) string {
+	if withheld(s) {
+		return concealed
+	}
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
@@ -106,6 +110,24 @@ func quote(s string) string {
 		return '?'
 	}, clip(s))
 	return "'" + s + "'"
+}
+
+// literal shows a text with all that is in it, shortened when it is long.
+func literal(s string) string {
+	if withheld(s) {
+		return concealed
+	}
+	return strconv.Quote(clip(s))
+}
+
+// concealed stands for a text that is withheld.
+const concealed = "something that is not shown, since it might be a secret"
+
+// withheld reports whether a text is none that belongs into a policy and may well be a
+// secret: a key in PEM, or several lines of whatever file.
+func withheld(s string) bool {
+	lines := strings.TrimSpace(s)
+	return strings.Contains(s, "-----BEGIN ") || strings.Contains(lines, "\n") || strings.Contains(lines, "\r")
 }
 
 // maxShown is how many bytes of a text are shown.

@@ -124,7 +124,7 @@ func (r *reader) value(n *yaml.Node, at place, s *shape) *value {
 	ok := true
 	switch {
 	case n.Style&yaml.TaggedStyle != 0:
-		r.add(v.shown, "expected a value without a tag, got %s", quote(n.Tag))
+		r.add(v.shown, "expected a value without a tag, got one with a tag")
 		ok = false
 	case s.kind == kindObject && n.Kind == yaml.MappingNode:
 		r.object(n, v, s)
@@ -153,27 +153,33 @@ func (r *reader) spend(at place) bool {
 	return r.left > 0
 }
 
-// key reads the key of a mapping. It is false for one that cannot be used.
-func (r *reader) key(n *yaml.Node, parent place, seen map[string]int) (place, string, bool) {
+// key reads a key of a value of the shape s. It is false for one that cannot be used.
+func (r *reader) key(n *yaml.Node, parent place, s *shape, seen map[string]int) (place, string, bool) {
 	line, column := n.Line, n.Column
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
 	at := place{line, column, parent.path}
+	named := func() place {
+		if s.shows(n.Value) {
+			return parent.member(n.Value, line, column)
+		}
+		return at
+	}
 	switch {
 	case n.Tag == "!!merge":
 		r.add(at, "expected no merge key (<<): which line decides could not be told any more; write the keys out, or give a whole value an anchor")
 	case n.Kind != yaml.ScalarNode || n.Style&yaml.TaggedStyle != 0 || n.Tag != "!!str":
-		r.add(at, "expected every key to be text, got %s", got{n, nil})
+		r.add(at, "expected every key to be text, got %s", gotKey{n, s})
 	case n.Value == "":
 		r.add(at, "expected every key to have a name, got an empty one")
 	case len(n.Value) > maxText:
 		r.add(at, "expected every key to have at most %d bytes, got %d", maxText, len(n.Value))
 	case seen[n.Value] != 0:
-		r.add(parent.member(n.Value, line, column), "expected every key once, got it again (first on line %d)", seen[n.Value])
+		r.add(named(), "expected every key once, got it again (first on line %d)", seen[n.Value])
 	default:
 		seen[n.Value] = line
-		return parent.member(n.Value, line, column), n.Value, true
+		return named(), n.Value, true
 	}
 	r.spend(at)
 	return at, "", false
@@ -182,7 +188,7 @@ func (r *reader) key(n *yaml.Node, parent place, seen map[string]int) (place, st
 func (r *reader) object(n *yaml.Node, v *value, s *shape) {
 	seen := make(map[string]int)
 	for i := 0; i+1 < len(n.Content) && r.left > 0; i += 2 {
-		at, name, ok := r.key(n.Content[i], v.place, seen)
+		at, name, ok := r.key(n.Content[i], v.place, s, seen)
 		if !ok {
 			continue
 		}
@@ -230,12 +236,12 @@ func (r *reader) object(n *yaml.Node, v *value, s *shape) {
 func (r *reader) mapping(n *yaml.Node, v *value, s *shape) {
 	seen := make(map[string]int)
 	for i := 0; i+1 < len(n.Content) && r.left > 0; i += 2 {
-		at, name, ok := r.key(n.Content[i], v.place, seen)
+		at, name, ok := r.key(n.Content[i], v.place, s, seen)
 		if !ok {
 			continue
 		}
 		if !r.matches(s.keys, name) {
-			r.add(at, "expected the key to be %s, got %q", s.keys.one, clip(name))
+			r.add(at, "expected the key to be %s, got %s", s.keys.one, literal(name))
 		}
 		r.member(n.Content[i+1], at, name, v, s.of)
 	}
@@ -358,7 +364,8 @@ func (r *reader) matches(f format, s string) bool {
 	return ok
 }
 
-// got is shown as what stands at n where s was expected; s is nil for a key.
+// got is shown as what stands at n where s was expected. A text where a mapping or a list
+// belongs is never quoted: it may be the secret itself, in place of a file that has it.
 type got struct {
 	n *yaml.Node
 	s *shape
@@ -366,10 +373,36 @@ type got struct {
 
 func (g got) String() string {
 	n, s := g.n, g.s
-	hint := ""
-	if s == nil || s.kind == kindText {
-		hint = " (text goes in quotes)"
+	switch {
+	case n.Kind != yaml.ScalarNode, n.Tag == "!!null", s.kind < kindText:
+		return noun(n)
+	case s.kind == kindText && (s.hides(n.Value) || withheld(n.Value)):
+		what := noun(n)
+		if n.Tag == "!!str" {
+			what = "another text"
+		}
+		return what + " (not shown: it might be a secret)"
+	case s.private, withheld(n.Value):
+		return noun(n)
 	}
+	return literally(n, s.kind == kindText)
+}
+
+// gotKey is shown as the key n of a value of the shape s.
+type gotKey struct {
+	n *yaml.Node
+	s *shape
+}
+
+func (g gotKey) String() string {
+	if g.s.private || withheld(g.n.Value) {
+		return noun(g.n)
+	}
+	return literally(g.n, true)
+}
+
+// noun says of what kind n is, and nothing of what it says.
+func noun(n *yaml.Node) string {
 	switch {
 	case n.Kind == yaml.MappingNode:
 		return "a mapping"
@@ -377,10 +410,28 @@ func (g got) String() string {
 		return "a list"
 	case n.Tag == "!!null":
 		return "nothing"
-	case s != nil && s.hides(n.Value):
-		return "something else (not shown: it might be a secret)"
+	case n.Tag == "!!int", n.Tag == "!!float":
+		return "a number"
+	case n.Tag == "!!timestamp":
+		return "a date"
+	case n.Tag == "!!bool":
+		return "a boolean"
+	}
+	return "text"
+}
+
+// literally shows n as it is. Where text was expected and something else came, it says what
+// to do.
+func literally(n *yaml.Node, text bool) string {
+	hint := ""
+	if text {
+		hint = " (text goes in quotes)"
+	}
+	switch {
+	case n.Kind != yaml.ScalarNode, n.Tag == "!!null":
+		return noun(n)
 	case n.Tag == "!!str":
-		return strconv.Quote(clip(n.Value))
+		return literal(n.Value)
 	case n.Tag == "!!int", n.Tag == "!!float":
 		return "the number " + clip(n.Value) + hint
 	case n.Tag == "!!timestamp":

@@ -82,10 +82,10 @@ func TestSchemaAgreesAboutMistakes(t *testing.T) {
 		"ToolWithUnknownAudience", "ToolAudienceThatNobodyHas", "ToolScopeThatNobodyHas", "EgressCallerUnknown", "RouteTwice",
 		"RouteAudienceUnknown", "RouteAudienceOfOtherCaller", "RouteScopeThatCallerLacks",
 		// Values that a pattern does not catch.
-		"LifetimeTooLong", "LifetimeTooShort", "Timeout", "RouteHostBadIPv6", "KeySetURLWithPassword", "UpstreamWithPassword", "UpstreamQuery", "UpstreamFragment",
+		"LifetimeTooLong", "LifetimeTooShort", "Timeout", "RouteHostBadIPv6", "KeySetURLWithPassword", "KeySetURLWithQuery", "UpstreamWithPassword", "UpstreamQuery", "UpstreamFragment",
 		"UpstreamDotSegments", "AddressBitsBehindLength", "AddressTooLong", "AddressIPv4InIPv6",
 		// What is gone before a schema sees it.
-		"OctalActors", "DateInsteadOfText", "Tag", "MergeKey",
+		"OctalActors", "DateInsteadOfText", "Tag", "SecretWithTag", "MergeKey",
 	}
 	for _, tt := range mistakes() {
 		v, err := instance(change(t, tt.old, tt.with))

@@ -35,10 +35,10 @@ type shape struct {
 	keys    format   // mapping
 	of      *shape   // mapping, list
 	longest int      // list: how many at most; 0 for no bound but that of the file
+	private bool     // neither the value nor unknown keys of it are ever shown: somebody might have put a secret here
 
-	format  format   // text
-	enum    []string // text
-	private bool     // text: never shown, somebody might have put a secret here
+	format format   // text
+	enum   []string // text
 
 	from, to    time.Duration // duration
 	least, most int           // integer
@@ -95,9 +95,39 @@ func (s *shape) want() string {
 }
 
 // hides reports whether text must not be shown: it might be a secret, or have one before
-// an @.
+// an @, in a query or in a fragment.
 func (s *shape) hides(text string) bool {
-	return s.private || s.format == formatURL() && strings.Contains(text, "@")
+	return s.private || s.format == formatURL() && strings.ContainsAny(text, "@?#")
+}
+
+// hidden makes s private, with all that is inside.
+func hidden(s *shape) *shape {
+	s.private = true
+	for _, f := range s.fields {
+		hidden(f.shape)
+	}
+	if s.of != nil {
+		hidden(s.of)
+	}
+	return s
+}
+
+// maxUnknown is how many bytes of an unknown key are shown: the longest that has a meaning
+// has less than half.
+const maxUnknown = 64
+
+// shows reports whether a key of s may be shown. Any known one may; an unknown one only if
+// it looks like a key, and nowhere that s is private.
+func (s *shape) shows(key string) bool {
+	switch {
+	case s.kind == kindMapping:
+		return !withheld(key)
+	case s.field(key) != nil:
+		return true
+	}
+	return !s.private && len(key) <= maxUnknown && !strings.ContainsFunc(key, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && !strings.ContainsRune("_.:/-", r)
+	})
 }
 
 // accepts reports whether text is one of the enum.

@@ -23,9 +23,10 @@ import (
 
 // sidecar is the running parts.
 type sidecar struct {
-	cfg     *config
-	logger  *slog.Logger
-	address net.Addr // where to listen
+	cfg            *config
+	logger         *slog.Logger
+	address        net.Addr // where to listen
+	metricsAddress net.Addr // nil without
 
 	keys      signingKeys
 	subject   *issuerKeys
@@ -36,11 +37,12 @@ type sidecar struct {
 	exchanger *exchange.Exchanger
 	service   *sts.Service
 	replay    *caller.Replay
+	keySets   caller.KeySets // of callers
 	metrics   *telemetry.Metrics
 	tracing   *telemetry.Tracing // nil until it was made
 
 	// What comes from the policy file beside the exchanger's part. Only apply replaces it, and
-	// by the time of close nobody calls apply any more.
+	// may be at it at the time of close, if the end of a reload could not be waited for.
 	watch   policyWatch
 	callers *caller.Authenticator
 	proxy   atomic.Pointer[egress.Proxy] // nil while the policy has no routes
@@ -95,7 +97,7 @@ func (s *sidecar) buildEnvironment(ctx context.Context) error {
 		note("EGRESS_LISTEN", checkEgressAddress(s.cfg.EgressListen))
 	}
 	if s.cfg.MetricsListen != "" {
-		_, err = checkAddress(s.cfg.MetricsListen)
+		s.metricsAddress, err = checkAddress(s.cfg.MetricsListen)
 		note("METRICS_LISTEN", err)
 	}
 	if n := s.cfg.CacheEntries; n < 1 || n > maxCacheEntries {
@@ -208,7 +210,8 @@ func (s *sidecar) exchangeConfig() exchange.Config {
 
 // close ends what the parts have under way. It is for parts that were made, whole or not.
 func (s *sidecar) close() {
-	closePolicy(s.callers, s.proxy.Load())
+	s.keySets.Close()
+	closePolicy(nil, s.proxy.Load())
 	if s.provider != nil {
 		s.provider.close()
 	}

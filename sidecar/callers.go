@@ -13,7 +13,7 @@ import (
 func (s *sidecar) newCallers(p *policy.Policy) (*caller.Authenticator, error) {
 	cfg := caller.Config{
 		Issuer: s.cfg.Issuer, TokenEndpoint: sts.TokenEndpoint(s.cfg.Issuer), Lookup: s.cfg.lookup,
-		InsecureHosts: s.cfg.InsecureHTTPHosts, Logger: s.logger,
+		KeySets: &s.keySets, InsecureHosts: s.cfg.InsecureHTTPHosts, Logger: s.logger,
 	}
 	if s.cluster != nil {
 		cfg.Kubernetes = &caller.Kubernetes{Issuer: s.cfg.Kubernetes.Issuer, Keys: s.cluster.source, Audience: s.cfg.Kubernetes.Audience}

@@ -279,10 +279,15 @@ func TestAddressInUse(t *testing.T) {
 
 // TestCheckWarns: -check says what a start would say.
 func TestCheckWarns(t *testing.T) {
-	var stdout, stderr bytes.Buffer
-	status := run([]string{"-check"}, environment(t, usual, map[string]string{"TOKEN_EXCHANGE_LISTEN": "0.0.0.0:9200"}), &stdout, &stderr)
-	if status != exitOK || !strings.Contains(stderr.String(), "serving plain http beyond this machine") {
-		t.Errorf("got status %d, %s", status, &stderr)
+	for _, variable := range []string{"TOKEN_EXCHANGE_LISTEN", "TOKEN_EXCHANGE_METRICS_LISTEN"} {
+		for address, want := range map[string]bool{"0.0.0.0:9200": true, ":9200": true, "127.0.0.1:9200": false, "[::1]:9200": false} {
+			var stdout, stderr bytes.Buffer
+			status := run([]string{"-check"}, environment(t, usual, map[string]string{variable: address}), &stdout, &stderr)
+			warned := strings.Contains(stderr.String(), "serving plain http beyond this machine") && strings.Contains(stderr.String(), `"setting":"`+variable+`"`)
+			if status != exitOK || warned != want {
+				t.Errorf("%s=%s: got status %d, warned %t, want %t: %s", variable, address, status, warned, want, &stderr)
+			}
+		}
 	}
 }
 

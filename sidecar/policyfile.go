@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"phantomtoken/internal/policy"
 )
@@ -16,10 +17,14 @@ const maxPolicyFile = 1 << 20
 
 // readPolicy reads and checks a policy file.
 func readPolicy(path string) (*policy.Policy, error) {
-	data, err := readPolicyFile(path)
+	data, _, err := readPolicyFile(path)
 	if err != nil {
-		return nil, inFile(path, fmt.Errorf("expected a readable policy file: %w", err))
+		return nil, err
 	}
+	return parsePolicy(path, data)
+}
+
+func parsePolicy(path string, data []byte) (*policy.Policy, error) {
 	p, err := policy.Parse(data)
 	if err != nil {
 		return nil, inFile(path, err)
@@ -27,44 +32,53 @@ func readPolicy(path string) (*policy.Policy, error) {
 	return p, nil
 }
 
-func readPolicyFile(path string) ([]byte, error) {
-	data, err := readRegular(path, maxPolicyFile)
+// readPolicyFile returns what is in the file at path, and which file that is.
+func readPolicyFile(path string) ([]byte, fs.FileInfo, error) {
+	data, info, err := readRegular(path, maxPolicyFile)
+	// Whoever changes it decides who may what. A group may, and its owner is not looked at: a
+	// file of somebody who develops belongs to another user than that of the container into
+	// which it is mounted.
+	if err == nil && info.Mode().Perm()&0o002 != 0 {
+		err = fmt.Errorf("expected a file that not everybody may write, got mode %04o of %s; run chmod o-w", info.Mode().Perm(), path)
+	}
 	if err != nil {
-		return nil, err
+		return nil, nil, inFile(path, fmt.Errorf("expected a readable policy file: %w", err))
 	}
-	// Whoever changes it decides who may what.
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if perm := info.Mode().Perm(); perm&0o002 != 0 {
-		return nil, fmt.Errorf("expected a file that not everybody may write, got mode %04o of %s; run chmod o-w", perm, path)
-	}
-	return data, nil
+	return data, info, nil
 }
 
-// readRegular reads a regular file of at most limit bytes.
-func readRegular(path string, limit int64) ([]byte, error) {
-	info, err := os.Stat(path) // before opening: to open a named pipe would wait for its writer
+// readRegular reads a regular file of at most limit bytes, which nobody changes meanwhile. What
+// it says of the file is true of the one that was read, whatever path leads to by now.
+func readRegular(path string, limit int64) ([]byte, fs.FileInfo, error) {
+	// O_NONBLOCK: to open a named pipe would wait for its writer. It changes nothing for a
+	// regular file.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("expected %s to be a regular file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, fmt.Errorf("expected %s to be a regular file", path)
+	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("expected %s to have at most %d bytes, got more", path, limit)
+		return nil, nil, fmt.Errorf("expected %s to have at most %d bytes, got more", path, limit)
 	}
-	return data, nil
+	after, err := f.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	if !sameFile(info, after) {
+		return nil, nil, fmt.Errorf("expected %s to stay the same while it is read", path)
+	}
+	return data, info, nil
 }
 
 // inFile puts the name of the file before each problem, as compilers do, so that editors find
@@ -94,22 +108,27 @@ func inFile(path string, err error) error {
 type policyWatch struct {
 	path string
 	seen fs.FileInfo // by the last look; nil for none
-	used fs.FileInfo // what was read last, whether it was good or not
+	used fs.FileInfo // what was read last, whether it was good or not; nil if it could not be
 }
 
-// read notes that the file is read now.
-func (w *policyWatch) read() {
-	w.seen = w.stat()
-	w.used = w.seen
-}
-
-// changed reports whether the file is another one than that which was read, and has been for
-// two looks: one that is being written in place is not taken half-written. A file that is gone
-// is another one too.
-func (w *policyWatch) changed() bool {
+// look looks at the file. It rests when it was the same at the look before: one that is being
+// written in place must not be taken half-written. It has changed when it is another one than
+// that which was read. A file that is gone is another one too.
+func (w *policyWatch) look() (rests, changed bool) {
 	before := w.seen
 	w.seen = w.stat()
-	return sameFile(w.seen, before) && !sameFile(w.seen, w.used)
+	return sameFile(w.seen, before), !sameFile(w.seen, w.used)
+}
+
+// read reads the file: whatever is there if somebody asked for that, else only what the last
+// look has seen. taken is false when that is there no more.
+func (w *policyWatch) read(asked bool) (data []byte, taken bool, err error) {
+	data, info, err := readPolicyFile(w.path)
+	if err == nil && !asked && !sameFile(info, w.seen) {
+		return nil, false, nil // somebody began to write; later looks will see how it ends
+	}
+	w.used = info
+	return data, true, err
 }
 
 func (w *policyWatch) stat() fs.FileInfo {

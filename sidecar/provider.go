@@ -150,7 +150,7 @@ func certificates(path string) (*x509.CertPool, error) {
 	if path == "" {
 		return nil, nil
 	}
-	data, err := readRegular(path, maxCAFile)
+	data, _, err := readRegular(path, maxCAFile)
 	if err != nil {
 		return nil, fmt.Errorf("expected a readable file with certificates: %w", err)
 	}

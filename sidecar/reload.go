@@ -15,8 +15,12 @@ func (s *sidecar) firstPolicy() (*policy.Policy, error) {
 	if s.cfg.PolicyFile == "" {
 		return nil, errors.New(envPrefix + "POLICY_FILE: expected the path of the policy file, got nothing")
 	}
-	s.watch.read()
-	return readPolicy(s.cfg.PolicyFile)
+	s.watch.look() // the first of the two that find a change
+	data, _, err := s.watch.read(true)
+	if err != nil {
+		return nil, err
+	}
+	return parsePolicy(s.cfg.PolicyFile, data)
 }
 
 // pollInterval is how often the policy file is looked at. A change is used after the second
@@ -35,9 +39,10 @@ func (s *sidecar) run(ctx context.Context, hup <-chan os.Signal) {
 	s.watchPolicy(ctx, tick.C, hup)
 }
 
-// watchPolicy reloads the policy for as long as ctx lasts: at a tick if the file has changed,
-// and whenever somebody asks on hup, changed or not. After a refusal it tries at every tick:
-// what was wrong may be another file, that of a secret which comes a moment later.
+// watchPolicy reloads the policy for as long as ctx lasts: at a tick if the file has changed
+// and rests, and whenever somebody asks on hup, changed or not. After a refusal it tries at
+// every tick at which the file rests: what was wrong may be another file, that of a secret
+// which comes a moment later.
 func (s *sidecar) watchPolicy(ctx context.Context, tick <-chan time.Time, hup <-chan os.Signal) {
 	refused := "" // why the file was refused, "" while the last one was good
 	for {
@@ -49,7 +54,7 @@ func (s *sidecar) watchPolicy(ctx context.Context, tick <-chan time.Time, hup <-
 			asked = true
 			s.reloadKeys()
 		case <-tick:
-			if !s.watch.changed() && refused == "" {
+			if rests, changed := s.watch.look(); !rests || !changed && refused == "" {
 				continue
 			}
 		}
@@ -73,7 +78,14 @@ func (s *sidecar) reloadKeys() {
 // that are under way end as they began. It returns why the file was refused, "" if it was
 // not. The same refusal as before is not logged again, unless somebody asked.
 func (s *sidecar) reload(before string, asked bool) string {
-	if err := s.apply(); err != nil {
+	data, taken, err := s.watch.read(asked)
+	if !taken {
+		return before
+	}
+	if err == nil {
+		err = s.apply(data)
+	}
+	if err != nil {
 		why := err.Error()
 		if asked || why != before {
 			s.metrics.PolicyRefused()
@@ -89,9 +101,9 @@ func (s *sidecar) reload(before string, asked bool) string {
 	return ""
 }
 
-func (s *sidecar) apply() error {
-	s.watch.read()
-	p, err := readPolicy(s.cfg.PolicyFile)
+// apply puts the policy of the text data in the place of the one in use, or changes nothing.
+func (s *sidecar) apply(data []byte) error {
+	p, err := parsePolicy(s.cfg.PolicyFile, data)
 	if err != nil {
 		return err
 	}

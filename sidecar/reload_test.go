@@ -219,7 +219,6 @@ func TestSecretFileThatComesLater(t *testing.T) {
 func TestPolicyWatch(t *testing.T) {
 	path := write(t, "a")
 	w := policyWatch{path: path}
-	w.read()
 	stamp := time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)
 	touch := func() {
 		stamp = stamp.Add(time.Second)
@@ -227,35 +226,47 @@ func TestPolicyWatch(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	look := func(want bool, when string) {
+	look := func(rests, changed bool, when string) {
 		t.Helper()
-		if got := w.changed(); got != want {
-			t.Errorf("%s: got changed %t, want %t", when, got, want)
+		if gotRests, gotChanged := w.look(); gotRests != rests || gotChanged != changed {
+			t.Errorf("%s: got rests %t and changed %t, want %t and %t", when, gotRests, gotChanged, rests, changed)
 		}
 	}
-	look(false, "nothing happened")
+	read := func(asked, want bool, when string) {
+		t.Helper()
+		if _, got, _ := w.read(asked); got != want {
+			t.Errorf("%s: got taken %t, want %t", when, got, want)
+		}
+	}
+	look(false, true, "the first look")
+	read(true, true, "the start")
+	look(true, false, "nothing happened")
 	rewrite(t, path, "ab")
-	look(false, "just written")
+	look(false, true, "just written")
 	touch()
-	look(false, "written again")
-	look(true, "at rest")
-	look(true, "not read yet")
-	w.read()
-	look(false, "read")
+	look(false, true, "written again")
+	look(true, true, "at rest")
+	look(true, true, "not read yet")
 	touch()
-	look(false, "touched")
-	look(true, "touched, at rest")
-	w.read()
+	read(false, false, "written between look and reading")
+	look(false, true, "which is a change")
+	look(true, true, "at rest again")
+	read(false, true, "at rest again")
+	look(true, false, "read")
+	touch()
+	read(true, true, "asked for while it does not rest")
+	look(false, false, "read, but not at rest yet")
+	look(true, false, "read, at rest")
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	look(false, "removed")
-	look(true, "removed for good")
-	w.read()
-	look(false, "still gone")
+	look(false, true, "removed")
+	look(true, true, "removed for good")
+	read(false, true, "a file that is gone")
+	look(true, false, "still gone")
 	rewrite(t, path, "ab")
-	look(false, "back")
-	look(true, "back for good")
+	look(false, true, "back")
+	look(true, true, "back for good")
 }
 
 // TestKeyRotation: a folder is made with its first key at the first start, and a key that is

@@ -42,8 +42,11 @@ func (s *sidecar) newServer(handler http.Handler) *http.Server {
 func (s *sidecar) serve(ctx context.Context, doors []*door, hup <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var background sync.WaitGroup
-	background.Go(func() { s.run(ctx, hup) })
+	background := make(chan struct{})
+	go func() {
+		defer close(background)
+		s.run(ctx, hup)
+	}()
 
 	served := make(chan error, len(doors))
 	for _, d := range doors {
@@ -59,6 +62,7 @@ func (s *sidecar) serve(ctx context.Context, doors []*door, hup <-chan os.Signal
 	case <-ctx.Done():
 		s.logger.Info("stopping")
 	}
+	cancel()
 	stopCtx, cancelStop := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancelStop()
 	errs := make(chan error, len(doors))
@@ -73,10 +77,24 @@ func (s *sidecar) serve(ctx context.Context, doors []*door, hup <-chan os.Signal
 			failed = errors.Join(failed, err)
 		}
 	}
-	cancel()
-	background.Wait()
+	awaitBackground(stopCtx, background, s.logger)
 	s.logger.Info("stopped")
 	return failed
+}
+
+// awaitBackground waits until what goes on behind the requests has ended, but not for ever: a
+// file may be on a file system that hangs, and the process would have to be killed.
+func awaitBackground(ctx context.Context, background <-chan struct{}, logger *slog.Logger) {
+	select {
+	case <-background:
+		return
+	default: // both may be true
+	}
+	select {
+	case <-background:
+	case <-ctx.Done():
+		logger.Warn("reading policy or keys was cut off, it had not ended in time", "after", stopTimeout.String())
+	}
 }
 
 // stop closes the door and lets running requests end. A stream may go on for hours: what

@@ -162,6 +162,27 @@ func TestStreamIsCutOff(t *testing.T) {
 	}
 }
 
+// TestStopDoesNotWaitForAHangingFile: a reload that hangs in the file system does not keep the
+// process from ending.
+func TestStopDoesNotWaitForAHangingFile(t *testing.T) {
+	over, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	const warning = "reading policy or keys was cut off, it had not ended in time"
+	var log bytes.Buffer
+	logger := slog.New(slog.NewJSONHandler(&log, nil))
+	ended := make(chan struct{})
+	awaitBackground(over, ended, logger)
+	if got := log.String(); !strings.Contains(got, warning) {
+		t.Errorf("log: %s, want %s", got, warning)
+	}
+	log.Reset()
+	close(ended)
+	awaitBackground(over, ended, logger)
+	if log.Len() > 0 {
+		t.Errorf("log: %s, want nothing about what has ended", &log)
+	}
+}
+
 // TestCloseEndsGoroutines: what a sidecar started ends with it.
 func TestCloseEndsGoroutines(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())

@@ -10,8 +10,16 @@ import (
 // warn logs what works and is probably not what was meant.
 func (s *sidecar) warn(logger *slog.Logger, address net.Addr) {
 	s.warnPolicy(logger, s.exchanger.Policy())
-	if tcp, ok := address.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && s.tls == nil {
-		logger.Warn("serving plain http beyond this machine", "address", address.String(), "setting", envPrefix+"LISTEN")
+	if s.tls == nil {
+		warnPlain(logger, address, "LISTEN")
+	}
+	warnPlain(logger, s.metricsAddress, "METRICS_LISTEN") // never over TLS
+}
+
+// warnPlain is for plain http at address, the value of variable.
+func warnPlain(logger *slog.Logger, address net.Addr, variable string) {
+	if tcp, ok := address.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		logger.Warn("serving plain http beyond this machine", "address", address.String(), "setting", envPrefix+variable)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"phantomtoken/internal/keyring"
@@ -40,7 +41,10 @@ type Authenticator struct {
 	spiffe, dns, accounts map[string]*registered // by SPIFFE id, DNS name, sub
 
 	methods, algorithms []string
-	remote              []*keyring.RemoteKeys
+
+	keySets *KeySets
+	keyURLs []string // what was taken from keySets, once for each caller
+	closed  sync.Once
 }
 
 // Methods lists what callers can use, for token_endpoint_auth_methods_supported (RFC 8414
@@ -53,12 +57,14 @@ func (a *Authenticator) Methods() []string { return slices.Clone(a.methods) }
 // assertions.
 func (a *Authenticator) Algorithms() []string { return slices.Clone(a.algorithms) }
 
-// Close ends fetches of keys and waits for them. Requests that are under way go on with the
-// keys that were fetched before.
+// Close gives up the keys that Config.KeySets keeps for the callers. Requests that are under
+// way are not disturbed, nor is a fetch that they wait for.
 func (a *Authenticator) Close() {
-	for _, keys := range a.remote {
-		keys.Close()
-	}
+	a.closed.Do(func() {
+		for _, url := range a.keyURLs {
+			a.keySets.release(url)
+		}
+	})
 }
 
 // Authenticate finds out who sent r, whose body was read into form (and whose URL has no

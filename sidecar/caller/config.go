@@ -27,6 +27,10 @@ type Config struct {
 
 	// Lookup reads an environment variable; nil means os.LookupEnv.
 	Lookup func(variable string) (string, bool)
+	// KeySets keeps the keys that callers publish at a URL. It outlives the Authenticator: the
+	// next one, of another policy, should get the same, or the keys are fetched anew. nil
+	// means one of its own.
+	KeySets *KeySets
 	// InsecureHosts are hosts to which plain http is accepted beside loopback, for jwks_uri.
 	InsecureHosts []string
 	// Now is the clock; nil means time.Now.
@@ -114,6 +118,9 @@ func New(cfg Config, callers []Caller, replay *Replay) (*Authenticator, error) {
 	if cfg.Lookup == nil {
 		cfg.Lookup = os.LookupEnv
 	}
+	if cfg.KeySets == nil {
+		cfg.KeySets = new(KeySets)
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -126,12 +133,12 @@ func New(cfg Config, callers []Caller, replay *Replay) (*Authenticator, error) {
 			now:      cfg.Now,
 			ours:     []string{cfg.Issuer, cfg.TokenEndpoint},
 			replay:   replay,
+			keySets:  cfg.KeySets,
 			callers:  make(map[string]*registered, len(callers)),
 			spiffe:   make(map[string]*registered),
 			dns:      make(map[string]*registered),
 			accounts: make(map[string]*registered),
 		},
-		remote: make(map[string]*keyring.RemoteKeys),
 	}
 	if replay == nil {
 		b.problem("expected a memory for used client assertions, got none")
@@ -155,7 +162,6 @@ func New(cfg Config, callers []Caller, replay *Replay) (*Authenticator, error) {
 type builder struct {
 	cfg      Config
 	a        *Authenticator
-	remote   map[string]*keyring.RemoteKeys // by URL: callers may share a key set
 	problems []error
 }
 
@@ -272,20 +278,15 @@ func (b *builder) keys(c *Caller, r *registered, at func(string, string, ...any)
 		}
 		keys = public
 	default:
-		remote := b.remote[c.JWKSURI]
-		if remote == nil {
-			var err error
-			remote, err = keyring.NewRemoteKeys(keyring.RemoteConfig{URL: c.JWKSURI, InsecureHosts: b.cfg.InsecureHosts, Now: b.cfg.Now, Logger: b.cfg.Logger})
-			if err != nil {
-				if _, malformed := oauth.ParseResource(c.JWKSURI); malformed == nil { // then it is http that is wrong
-					err = fmt.Errorf("%w (the variable is TOKEN_EXCHANGE_INSECURE_HTTP_HOSTS)", err)
-				}
-				at(".private_key_jwt.jwks_uri", "%w", err)
-				return
+		remote, err := b.cfg.KeySets.take(keyring.RemoteConfig{URL: c.JWKSURI, InsecureHosts: b.cfg.InsecureHosts, Now: b.cfg.Now, Logger: b.cfg.Logger})
+		if err != nil {
+			if _, malformed := oauth.ParseResource(c.JWKSURI); malformed == nil { // then it is http that is wrong
+				err = fmt.Errorf("%w (the variable is TOKEN_EXCHANGE_INSECURE_HTTP_HOSTS)", err)
 			}
-			b.remote[c.JWKSURI] = remote
-			b.a.remote = append(b.a.remote, remote)
+			at(".private_key_jwt.jwks_uri", "%w", err)
+			return
 		}
+		b.a.keyURLs = append(b.a.keyURLs, c.JWKSURI)
 		keys = remote
 	}
 	if c.ID == "" || b.cfg.Issuer == "" || b.cfg.TokenEndpoint == "" {

@@ -29,3 +29,10 @@ func (r *Replay) Callers() int {
 	defer r.mu.Unlock()
 	return len(r.count)
 }
+
+// Len is the number of key sets that are kept.
+func (k *KeySets) Len() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.sets)
+}

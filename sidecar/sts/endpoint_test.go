@@ -113,8 +113,8 @@ func TestToolNarrows(t *testing.T) {
 			text: "scope 'stocks/trade' is not configured for tool 'get_stock_prices': expected one of 'stocks/read'; a new one goes into tools.get_stock_prices.audiences['https://api.demo.example'] (line 30)"},
 		{name: "RejectsTargetThatTheToolLacks", tool: "get_stock_prices", audience: ordersURI, code: "invalid_target",
 			text: "target 'https://ORDERS.example/v1/' is not configured for tool 'get_stock_prices': expected one of 'https://api.demo.example'; a new one goes into tools.get_stock_prices.audiences (line 30)"},
-		{name: "RejectsUnknownTool", tool: "drop\r\ntable", audience: apiAudience, code: "invalid_target",
-			text: "tool 'drop??table' is not configured: expected one of tools (line 27)"},
+		{name: "RejectsUnknownTool", tool: "drop table", audience: apiAudience, code: "invalid_target",
+			text: "tool 'drop table' is not configured: expected one of tools (line 27)"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a := ask(tc.tool, tc.audience, tc.scope)

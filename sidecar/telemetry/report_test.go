@@ -44,6 +44,20 @@ func TestErrorsOfOpenTelemetry(t *testing.T) {
 	}
 }
 
+// TestValuesOfResourceAttributesAreInNoError: somebody may have put a secret there.
+func TestValuesOfResourceAttributesAreInNoError(t *testing.T) {
+	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "MARKED")
+	_, err := telemetry.NewTracing(t.Context(), func(variable string) string {
+		if variable == "OTEL_EXPORTER_OTLP_ENDPOINT" {
+			return "http://127.0.0.1:1"
+		}
+		return ""
+	}, slog.New(slog.DiscardHandler))
+	if err == nil || !strings.HasPrefix(err.Error(), "OTEL_RESOURCE_ATTRIBUTES: expected names and values") || strings.Contains(err.Error(), "MARKED") {
+		t.Errorf("got %v, want an error about OTEL_RESOURCE_ATTRIBUTES without its value", err)
+	}
+}
+
 // TestEndpointMustBeURL: the exporter would send to its default otherwise.
 func TestEndpointMustBeURL(t *testing.T) {
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} {

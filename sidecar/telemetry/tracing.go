@@ -3,6 +3,7 @@ package telemetry
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -72,7 +73,8 @@ func (t *Tracing) export(ctx context.Context, exporter trace.SpanExporter) (*Tra
 		resource.WithTelemetrySDK(),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("describing this service for traces (OTEL_RESOURCE_ATTRIBUTES): %w", err)
+		// Not err: what could not be read of the value is in there.
+		return nil, errors.New("OTEL_RESOURCE_ATTRIBUTES: expected names and values like name=value, separated by commas, got something else")
 	}
 	provider := trace.NewTracerProvider(trace.WithBatcher(exporter), trace.WithResource(about))
 	t.tracer, t.shutdown = provider.Tracer(scope), provider.Shutdown

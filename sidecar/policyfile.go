@@ -7,9 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"syscall"
 
 	"phantomtoken/internal/policy"
+	"phantomtoken/internal/regularfile"
 )
 
 // maxPolicyFile bounds what is read of a policy file.
@@ -50,20 +50,14 @@ func readPolicyFile(path string) ([]byte, fs.FileInfo, error) {
 // readRegular reads a regular file of at most limit bytes, which nobody changes meanwhile. What
 // it says of the file is true of the one that was read, whatever path leads to by now.
 func readRegular(path string, limit int64) ([]byte, fs.FileInfo, error) {
-	// O_NONBLOCK: to open a named pipe would wait for its writer. It changes nothing for a
-	// regular file.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
+	f, info, err := regularfile.Open(path)
+	switch {
+	case errors.Is(err, regularfile.ErrIrregular):
+		return nil, nil, fmt.Errorf("expected %s to be a regular file", path)
+	case err != nil:
 		return nil, nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("expected %s to be a regular file", path)
-	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, nil, err

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"phantomtoken/internal/regularfile"
 )
 
 // maxKeyFile bounds what is read of a key file. The largest key we take needs a tenth
@@ -79,20 +81,14 @@ func readKeyFile(path string, private bool, user int) ([]byte, error) {
 	if err := checkLink(path, user); err != nil {
 		return nil, err
 	}
-	// Without waiting: to open a named pipe would wait for its writer.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
+	f, info, err := regularfile.Open(path)
+	switch {
+	case errors.Is(err, regularfile.ErrIrregular):
+		return nil, fmt.Errorf("expected key file %s to be a regular file", path)
+	case err != nil:
 		return nil, fmt.Errorf("expected a readable key file: %w", err)
 	}
 	defer f.Close()
-	// The open file, not the name: what is checked is what is read.
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("expected key file %s to be a regular file", path)
-	}
 	if err := checkOwner("key file", path, info, user); err != nil {
 		return nil, err
 	}

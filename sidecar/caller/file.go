@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"syscall"
+
+	"phantomtoken/internal/regularfile"
 )
 
 // readFile reads at least one and at most the given number of bytes of the file at path,
@@ -19,21 +19,14 @@ func readFile(path, what string, most int64) ([]byte, error) {
 		}
 		return fmt.Errorf("expected the path of a readable file with %s: %w", what, err)
 	}
-	// O_NONBLOCK: to open a named pipe would wait for its writer. It changes nothing for a
-	// regular file.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
+	f, info, err := regularfile.Open(path)
+	switch {
+	case errors.Is(err, regularfile.ErrIrregular):
+		return nil, fmt.Errorf("expected a regular file with %s", what)
+	case err != nil:
 		return nil, unreadable(err)
 	}
 	defer f.Close()
-	// The open file, not the name: what is checked is what is read.
-	info, err := f.Stat()
-	if err != nil {
-		return nil, unreadable(err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("expected a regular file with %s", what)
-	}
 	if perm := info.Mode().Perm(); perm&0o022 != 0 {
 		return nil, fmt.Errorf("expected a file that only its owner may write, got mode %04o; run chmod go-w", perm)
 	}

@@ -10,12 +10,11 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"phantomtoken/internal/oauth"
+	"phantomtoken/internal/regularfile"
 )
 
 // Config is what a [Proxy] needs. Routes and Tokens are required.
@@ -222,17 +221,12 @@ func authorities(name string) (*x509.CertPool, error) {
 	if name == "" {
 		return nil, nil
 	}
-	// Without waiting: to open a named pipe would wait for its writer.
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, info, err := regularfile.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("reading certificates: %w", err)
+		return nil, fmt.Errorf("reading certificates of %q: %w", name, err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("reading certificates: %w", err)
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxCAFile {
+	if info.Size() > maxCAFile {
 		return nil, fmt.Errorf("expected a PEM file of at most %d bytes, got %q", maxCAFile, name)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxCAFile))

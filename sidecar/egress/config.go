@@ -222,8 +222,11 @@ func authorities(name string) (*x509.CertPool, error) {
 		return nil, nil
 	}
 	f, info, err := regularfile.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("reading certificates of %q: %w", name, err)
+	switch {
+	case errors.Is(err, regularfile.ErrIrregular):
+		return nil, fmt.Errorf("reading certificates: %w, got %q", err, name)
+	case err != nil: // has the path in it
+		return nil, fmt.Errorf("reading certificates: %w", err)
 	}
 	defer f.Close()
 	if info.Size() > maxCAFile {

@@ -1,6 +1,7 @@
 package exchange_test
 
 import (
+	"context"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
@@ -203,3 +204,20 @@ func TestLinksOfAChainHaveOneFingerprint(t *testing.T) {
 		t.Errorf("jti of the first is %v, subject_jti of the second %v", lines[0]["jti"], lines[1]["subject_jti"])
 	}
 }
+
+// TestPanicIsAFaultWithALine: whatever goes wrong in a decision, who waits gets an answer and
+// the log a line, without what went wrong for the caller to read.
+func TestPanicIsAFaultWithALine(t *testing.T) {
+	w := newWorld(t, usual, func(c *exchange.Config) { c.Subject.Keys = panickingKeys{} })
+	r := w.refused(w.request(nil))
+	if r.Reason != exchange.ReasonFault || r.Answer.Status != 500 || r.Answer.Description != "" {
+		t.Errorf("got %v, want a fault without a word", r)
+	}
+	if lines := w.lines(); len(lines) != 1 || lines[0]["outcome"] != "failed" {
+		t.Errorf("audit: got %v, want one line that says failed", lines)
+	}
+}
+
+type panickingKeys struct{}
+
+func (panickingKeys) Keys(context.Context, string) ([]keyring.PublicKey, error) { panic("a fault") }

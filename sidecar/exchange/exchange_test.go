@@ -270,6 +270,7 @@ func TestEvict(t *testing.T) {
 	if second.Token == first.Token {
 		t.Fatal("the token that the API refused was given out again")
 	}
+	w.advance(5 * time.Second)
 	w.x.Evict(req, first.Token)
 	if third := w.exchange(req); third.Token != second.Token {
 		t.Error("late news about the first token evicted the second")
@@ -419,6 +420,8 @@ func TestRejectsPolicyThatCannotWork(t *testing.T) {
 	}{
 		{name: "tokens of the gateway", policy: delegated("    scopes: [read]\n"), minted: true,
 			want: "audiences.https://orders.example.issue: expected mint, got idp: the gateway mints its phantom tokens itself"},
+		{name: "RejectsTokensForThisServiceAsSubject", policy: strings.Replace(usual, "subject_audience: https://server.internal.example", "subject_audience: "+issuer, 1),
+			want: "callers.server.subject_audience: expected the audience of tokens meant for this caller, got the issuer of this service"},
 		{name: "no provider", policy: delegated("    scopes: [read]\n"),
 			want: "expected an identity provider for idp, got none: set TOKEN_EXCHANGE_IDP_TOKEN_ENDPOINT"},
 		{name: "no scopes", policy: strings.Replace(delegated(""), "      https://orders.example: {scopes: [read]}\n", "", 1), want: "audiences.https://orders.example.scopes: expected at least one scope"},

@@ -14,6 +14,7 @@ import (
 	"phantomtoken/internal/keyring"
 	"phantomtoken/internal/oauth"
 	"phantomtoken/internal/policy"
+	"phantomtoken/tokenexchange"
 )
 
 const (
@@ -245,21 +246,25 @@ type Issued struct {
 }
 
 // Exchange decides about req and returns a token that was issued for it, now or before. The
-// error is a *Refusal, or ctx's. There is one line in the log for each call.
+// error is a *Refusal, or ctx's. There is one line in the log for each call but those whose
+// ctx ended while they waited.
 func (x *Exchanger) Exchange(ctx context.Context, req *Request) (*Issued, error) {
 	at := x.cfg.Now()
 	st := x.state.Load()
 	c, known := st.callers[req.Caller]
 	if !known {
-		r := refuse(ReasonUnauthorized, "unauthorized_client", "client "+quote(req.Caller)+" is not in the policy")
+		r := refuse(ReasonUnauthorized, tokenexchange.ErrorUnauthorizedClient, "client "+quote(req.Caller)+" is not in the policy")
 		x.refused(ctx, at, st, nil, req, r)
 		return nil, r
 	}
 	issued, cached, err := x.get(ctx, st, c, req)
 	if err != nil {
-		r := asRefusal(err)
-		if r == nil { // ctx ended: nobody waits for an answer
-			return nil, err
+		var r *Refusal
+		if !errors.As(err, &r) {
+			if ctx.Err() != nil { // nobody waits for an answer
+				return nil, err
+			}
+			r = fault(ReasonFault, err)
 		}
 		x.refused(ctx, at, st, c, req, r)
 		return nil, r
@@ -308,17 +313,6 @@ func (x *Exchanger) decideFor(ctx context.Context, st *state, c *caller, subject
 		return nil, err
 	}
 	return x.issue(ctx, st, c, subject, who, grant, req, now)
-}
-
-func asRefusal(err error) *Refusal {
-	var r *Refusal
-	if errors.As(err, &r) {
-		return r
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return nil
-	}
-	return fault(ReasonFault, err)
 }
 
 // knows reports whether name is one that the caller may ask for: other names are not logged,

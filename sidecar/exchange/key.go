@@ -11,9 +11,9 @@ const keyDomain = "phantomtoken/exchange/key/v1\x00"
 
 // keyOf is the key of an answer in the cache: the hash of everything that decides it. Every
 // part is written with its length, so that no two requests have the same key by moving
-// characters from one part to the next. The tokens cannot be had from it.
-// signer is the id of the key that signs: what was signed by a key that is gone, because it
-// leaked perhaps, is not given out again.
+// characters from one part to the next. The tokens cannot be had from it. signer is the id of
+// the key that signs: what was signed by a key that is gone, because it leaked perhaps, is not
+// given out again.
 func keyOf(st *state, signer string, req *Request) [32]byte {
 	// The stack is enough for the common request.
 	var space [2048]byte

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"phantomtoken/internal/oauth"
 )
 
 // Proxy is the http.Handler for applications. Create it with [New]; it is safe for concurrent
@@ -117,7 +119,7 @@ func (p *Proxy) prepare(r *http.Request) (*forward, *refusal) {
 		return f, malformed("ambiguous path", "the path has parameters (;) that change its route")
 	}
 	if f.route == nil {
-		return f, refuse(http.StatusNotFound, "not_found", ResultNoRoute, "no route for host and path",
+		return f, refuse(http.StatusNotFound, oauth.ErrorNotFound, ResultNoRoute, "no route for host and path",
 			"no route of the policy file has this host and path; see egress.routes")
 	}
 	token, refused := bearer(r)

@@ -26,6 +26,8 @@ var once = []string{
 	"insufficient_scope",
 	"invalid_token",
 	"invalid_target",
+	"unauthorized_client",
+	"not_found",
 }
 
 func TestConstantsAreWrittenOnce(t *testing.T) {
